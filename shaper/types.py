@@ -1,0 +1,479 @@
+"""The values that travel: what a run is made of, what a task is given, what was seen of it, what was decided.
+
+All are frozen and check themselves once, at birth. Units stand in names (`_s`, `_mib`, `_bytes`); unknown is None.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shaper.errors import BadInput
+
+TaskId = str  # "SESSION.NUMBER", unique across the sessions of one run
+Mode = Literal["split", "threads"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A named, countable input. It stands for its id: prints, opens, hashes and compares with a string as it.
+
+    Args:
+        id: unique within a dataset, for instance a path.
+        elements: how many elements it holds; None when it has to be counted first.
+        start: number of its first element.
+        cuts: preferred boundaries, increasing, for instance ROOT cluster edges.
+        group: part of the dataset whose tasks share beliefs of their own.
+        payload: anything the process function needs; opaque to shaper.
+        identity: what must not change between a run and its resume, for instance size and checksum.
+    """
+
+    id: str
+    elements: int | None
+    start: int = 0
+    cuts: tuple[int, ...] = ()
+    group: str = ""
+    payload: Any = None
+    identity: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise BadInput(f"a source needs a name, got {self.id!r}")
+        if self.elements is not None and (not isinstance(self.elements, int) or self.elements < 0):
+            raise BadInput(f"source {self.id!r}: elements must be a whole number >= 0, got {self.elements!r}")
+
+    @property
+    def stop(self) -> int:
+        """One past the number of its last element."""
+        if self.elements is None:
+            raise BadInput(f"source {self.id!r} has not been counted")
+        return self.start + self.elements
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if isinstance(other, str):
+            return self.id == other
+        if isinstance(other, Source):
+            return (self.id, self.elements, self.start, self.group) == (
+                other.id,
+                other.elements,
+                other.start,
+                other.group,
+            )
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __fspath__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The half-open range [start, stop) of one source."""
+
+    source: Source
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not self.start < self.stop:
+            raise BadInput(f"empty span [{self.start}, {self.stop}) of {self.source}")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.source}[{self.start}:{self.stop}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one processing task gets: spans, perhaps of several sources, and on the worker the cores it may use."""
+
+    spans: tuple[Span, ...]
+    cores: int | None = None
+    elements: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            raise BadInput("a chunk needs at least one span")
+        object.__setattr__(self, "elements", sum(s.stop - s.start for s in self.spans))
+
+    def __len__(self) -> int:
+        return self.elements
+
+    def __str__(self) -> str:
+        more = f" and {len(self.spans) - 1} more" if len(self.spans) > 1 else ""
+        return f"{self.spans[0]}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A set of results that one accumulating task combines, in this order."""
+
+    inputs: tuple[TaskId, ...]
+    elements: int
+    input_bytes: int | None = None
+
+    def __str__(self) -> str:
+        return f"{len(self.inputs)} results"
+
+
+Work = Chunk | Merge
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What a process function returns to leave spans out on purpose; they are reported, not counted as done.
+
+    Args:
+        value: result of the rest; None when nothing is left.
+        spans: the spans that were skipped.
+        reasons: one line for each span.
+    """
+
+    value: Any
+    spans: tuple[Span, ...]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a workload.
+
+    Args:
+        name: unique within a run.
+        dataset: a mapping source id -> elements, an iterable of Source, or a reader.
+        process: function of a Chunk, returns a result that pickles.
+        merge: function of two results, returns their combination; associative, and commutative unless `ordered`.
+        after: names of the stages this one waits for.
+        category: name under which tasks share beliefs; the stage's own by default.
+        mode: `split` cuts the stage into tasks, `threads` gives one task several cores.
+        ordered: merge results in the order of the dataset.
+    """
+
+    name: str
+    dataset: Any
+    process: Callable[[Chunk], Any] | None = None
+    merge: Callable[[Any, Any], Any] | None = None
+    after: tuple[str, ...] = ()
+    category: str | None = None
+    mode: Mode = "split"
+    ordered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The functions of a stage, ready to travel.
+
+    Args:
+        stage: name of the stage.
+        payload: `cloudpickle.dumps((process, merge))`.
+        fingerprint: changes when the functions do; compared on resume.
+    """
+
+    stage: str
+    payload: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a task is given: a limit as well as a request."""
+
+    cores: int
+    memory_mib: int
+    disk_mib: int | None = None
+    wall_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.cores < 1 or self.memory_mib < 1:
+            raise BadInput(f"a task needs at least 1 core and 1 MiB, got {self.cores} cores and {self.memory_mib} MiB")
+
+    def fits(self, other: Resources) -> bool:
+        """Say whether a task of these resources fits a worker of `other`."""
+        return (
+            self.cores <= other.cores
+            and self.memory_mib <= other.memory_mib
+            and (self.disk_mib is None or other.disk_mib is None or self.disk_mib <= other.disk_mib)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One attempt at one piece of work. A retry is a new task with a new id and `attempt` one higher.
+
+    Args:
+        wanted: what the policy's shape said when it was cut, in words.
+    """
+
+    id: TaskId
+    stage: str
+    group: str
+    category: str
+    work: Work
+    resources: Resources
+    worker_kind: str | None = None
+    attempt: int = 1
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt was measured to use; None where it was not measured.
+
+    Args:
+        wall_s: run time of the call alone.
+        cpu_s: user and system time of the whole process tree.
+        cores: average cores used, cpu_s / wall_s.
+        cores_peak: most cores in use over a sampling window.
+        memory_mib: peak over the process tree, inherited pages included; limits use the same figure.
+        disk_mib: peak size of the sandbox.
+        read_bytes: bytes read through system calls (page cache included).
+        result_bytes: size of the pickled result.
+        overhead_s: time of the attempt outside the call: fork, unpickling, writing the result.
+    """
+
+    wall_s: float | None = None
+    cpu_s: float | None = None
+    cores: float | None = None
+    cores_peak: float | None = None
+    memory_mib: float | None = None
+    disk_mib: float | None = None
+    read_bytes: int | None = None
+    result_bytes: int | None = None
+    overhead_s: float | None = None
+
+
+class Outcome(enum.Enum):
+    """How an attempt ended."""
+
+    DONE = "done"
+    OUT_OF_MEMORY = "out of memory"
+    OUT_OF_DISK = "out of disk"
+    OUT_OF_TIME = "out of time"
+    LOST = "lost"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a limit was exceeded."""
+        return self in _EXHAUSTED
+
+
+_EXHAUSTED = frozenset({Outcome.OUT_OF_MEMORY, Outcome.OUT_OF_DISK, Outcome.OUT_OF_TIME})
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRef:
+    """Where a result lies, and how to know that it is whole.
+
+    Args:
+        place: relative to the run directory, or the engine's own name for it.
+        size_bytes: size of the pickled result.
+        checksum: CRC-32 of the pickled result, eight hexadecimal digits.
+    """
+
+    place: str
+    size_bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One finished attempt, as the engine saw it, times on the engine's clock.
+
+    Args:
+        detail: what happened, in words for the user: the limit and the use, the signal, the traceback's end.
+        result: where the result lies; None unless DONE with a result.
+        skipped: spans the process function left out on purpose.
+        skip_reasons: one line for each of them.
+        system_oom: OUT_OF_MEMORY by the system's killer, not by the task's own limit.
+        error: the pickled exception of a FAILED attempt, where it pickles.
+    """
+
+    task: Task
+    outcome: Outcome
+    usage: Usage | None
+    submitted_s: float
+    started_s: float | None
+    finished_s: float
+    worker: str = ""
+    detail: str = ""
+    result: ResultRef | None = None
+    skipped: tuple[Span, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
+    system_oom: bool = False
+    error: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLost:
+    """Accepted results that are gone; their spans have to be processed again."""
+
+    task_ids: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKind:
+    """Workers of one size.
+
+    Args:
+        name: for instance `4x8000`.
+        cores, memory_mib, disk_mib: of one worker.
+        count: how many are connected.
+        free_cores: over all of them.
+    """
+
+    name: str
+    cores: int
+    memory_mib: int
+    count: int
+    disk_mib: int | None = None
+    free_cores: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The connected workers by kind, largest memory first; empty when none is connected."""
+
+    kinds: tuple[WorkerKind, ...] = ()
+
+    @property
+    def cores(self) -> int:
+        """Cores of all connected workers."""
+        return sum(k.cores * k.count for k in self.kinds)
+
+    @property
+    def largest(self) -> WorkerKind | None:
+        """The connected kind with the most memory (then cores)."""
+        present = [k for k in self.kinds if k.count > 0]
+        return max(present, key=lambda k: (k.memory_mib, k.cores), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the policy wants next for one group of one stage.
+
+    Args:
+        worker_kind: for which kind of worker; None for any.
+        elements: chunksize; an upper bound, cuts may make a chunk smaller.
+        in_flight: keep this many such tasks submitted.
+        reason: in words a user can read.
+        fan_in: set for accumulating tasks: how many results one merge combines (`elements` is then ignored).
+        cross_sources: whether one chunk may hold spans of several sources; otherwise each source is cut into
+            the smallest number of equal pieces not above `elements`.
+    """
+
+    stage: str
+    group: str
+    worker_kind: str | None
+    elements: int
+    in_flight: int
+    reason: str
+    fan_in: int | None = None
+    cross_sources: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Take the result; `skipped` spans are reported and never processed."""
+
+    skipped: tuple[Span, ...] = ()
+    reason: str = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Run the same work again, with these resources."""
+
+    resources: Resources
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Run the same elements again, as these pieces."""
+
+    pieces: tuple[Chunk, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Process no more of this work; everything else finishes, then the run raises with this reason."""
+
+    reason: str
+
+
+Verdict = Accept | Retry | Split | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Take a submitted task back."""
+
+    task_id: TaskId
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBacklog:
+    """What one group of one stage still has to do.
+
+    Args:
+        pending_elements: not yet cut.
+        waiting: pieces already cut (retries, splits) that wait to be submitted again.
+        in_flight: processing tasks submitted and not settled.
+        in_flight_elements: their elements.
+        next_source_elements: uncut elements of the source that is cut next.
+    """
+
+    stage: str
+    group: str
+    category: str
+    mode: Mode
+    pending_elements: int
+    waiting: int
+    in_flight: int
+    in_flight_elements: int
+    next_source_elements: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageBacklog:
+    """What one stage has to merge.
+
+    Args:
+        results: accepted results that are not in a merge.
+        merging: accumulating tasks in flight.
+        processing_left: whether processing work is still pending or in flight.
+        largest_result_bytes: of those results; None where not measured.
+    """
+
+    stage: str
+    category: str
+    results: int
+    merging: int
+    processing_left: bool
+    largest_result_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """All that is left, kept up incrementally by the ledger."""
+
+    groups: Sequence[GroupBacklog] = ()
+    stages: Sequence[StageBacklog] = ()
+
+
+Dataset = Mapping[str, int] | Iterable[Source]
