@@ -100,6 +100,7 @@ class Chunk:
 
     spans: tuple[Span, ...]
     cores: int | None = None
+    category: str = "processing"
     elements: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +110,11 @@ class Chunk:
 
     def __len__(self) -> int:
         return self.elements
+
+    @property
+    def group(self) -> str:
+        """The group of its sources; a chunk never crosses groups."""
+        return self.spans[0].source.group
 
     def __str__(self) -> str:
         more = f" and {len(self.spans) - 1} more" if len(self.spans) > 1 else ""
@@ -122,6 +128,12 @@ class Merge:
     inputs: tuple[TaskId, ...]
     elements: int
     input_bytes: int | None = None
+    category: str = "accumulating"
+
+    @property
+    def group(self) -> str:
+        """Merges belong to no group."""
+        return ""
 
     def __str__(self) -> str:
         return f"{len(self.inputs)} results"
@@ -212,7 +224,7 @@ class Task:
     """One attempt at one piece of work. A retry is a new task with a new id and `attempt` one higher.
 
     Args:
-        wanted: what the policy's shape said when it was cut, in words.
+        reason: why it was cut this size, in words.
     """
 
     id: TaskId
@@ -431,8 +443,8 @@ class GroupBacklog:
     """What one group of one stage still has to do.
 
     Args:
-        pending_elements: not yet cut.
-        waiting: pieces already cut (retries, splits) that wait to be submitted again.
+        pending_elements: not in flight and not settled.
+        waiting: pieces already cut (retries, splits) that wait to be submitted again; their elements are pending.
         in_flight: processing tasks submitted and not settled.
         in_flight_elements: their elements.
         next_source_elements: uncut elements of the source that is cut next.
@@ -451,13 +463,15 @@ class GroupBacklog:
 
 @dataclass(frozen=True, slots=True)
 class StageBacklog:
-    """What one stage has to merge.
+    """What one stage still has to do as a whole.
 
     Args:
+        category: of its accumulating tasks.
         results: accepted results that are not in a merge.
         merging: accumulating tasks in flight.
         processing_left: whether processing work is still pending or in flight.
-        largest_result_bytes: of those results; None where not measured.
+        in_flight: processing tasks submitted and not settled, of all groups.
+        pending_elements: not in flight and not settled, of all groups.
     """
 
     stage: str
@@ -465,7 +479,8 @@ class StageBacklog:
     results: int
     merging: int
     processing_left: bool
-    largest_result_bytes: int | None = None
+    in_flight: int = 0
+    pending_elements: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,6 @@
+"""What is learnt from observations: one file per model, all values are immutable."""
+
+from shaper.models.beliefs import Beliefs, GroupBeliefs, size_of
+from shaper.models.line import Line
+
+__all__ = ["Beliefs", "GroupBeliefs", "Line", "size_of"]

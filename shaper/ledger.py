@@ -1,0 +1,491 @@
+"""The one mutable object of the core: what is pending, running, settled, skipped or given up, for every element.
+
+Tasks are cut when they are released, so memory grows with the sources and with what is in flight. A split or a retry
+goes to the front again. Everything that is asked once per turn is kept up incrementally.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from shaper.errors import BadInput, Broken
+from shaper.reduction import Reduction, Result, merged
+from shaper.types import (
+    Accept,
+    Backlog,
+    Chunk,
+    GiveUp,
+    GroupBacklog,
+    Merge,
+    Mode,
+    Observation,
+    Outcome,
+    Resources,
+    Retry,
+    Shape,
+    Source,
+    Span,
+    Split,
+    StageBacklog,
+    Task,
+    TaskId,
+    Verdict,
+    Work,
+)
+from shaper.work import Range, coalesce, take, uncovered, without
+
+Allocate = Callable[[Work], Resources]
+
+# A policy fills the workers from the front of the queue of groups, so it never needs to see more of them at once.
+_GROUPS_SHOWN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A stage as the ledger needs it: no functions, counted sources."""
+
+    name: str
+    sources: tuple[Source, ...]
+    after: tuple[str, ...] = ()
+    category: str = "processing"
+    mode: Mode = "split"
+    ordered: bool = False
+
+    @property
+    def merge_category(self) -> str:
+        """The category of its accumulating tasks."""
+        return "accumulating" if self.category == "processing" else f"{self.category}_merge"
+
+
+class Waiting(NamedTuple):
+    """A piece of work that was cut before and waits to be submitted again."""
+
+    work: Work
+    attempt: int
+    resources: Resources | None
+    reason: str
+
+
+@dataclass(slots=True)
+class _Group:
+    stage: str
+    name: str
+    category: str
+    mode: Mode
+    pending: deque[Span] = field(default_factory=deque)
+    waiting: deque[Waiting] = field(default_factory=deque)
+    pending_elements: int = 0
+    in_flight: int = 0
+    in_flight_elements: int = 0
+    seen: GroupBacklog | None = None  # cache of the last backlog row, None when it changed
+
+    def backlog(self) -> GroupBacklog:
+        if self.seen is None:
+            self.seen = GroupBacklog(
+                self.stage,
+                self.name,
+                self.category,
+                self.mode,
+                self.pending_elements,
+                len(self.waiting),
+                self.in_flight,
+                self.in_flight_elements,
+                self.pending[0].stop - self.pending[0].start if self.pending else 0,
+            )
+        return self.seen
+
+
+@dataclass(slots=True)
+class _Stage:
+    plan: StagePlan
+    sources: list[Source]
+    numbers: dict[str, int]
+    reduction: Reduction
+    groups: dict[str, _Group] = field(default_factory=dict)
+    open_groups: dict[str, _Group] = field(default_factory=dict)  # those with work to cut, in order
+    merging: dict[TaskId, tuple[Result, ...]] = field(default_factory=dict)
+    merges_waiting: deque[tuple[Waiting, tuple[Result, ...]]] = field(default_factory=deque)
+    in_flight: int = 0
+    pending_elements: int = 0
+    skipped: list[tuple[Span, str]] = field(default_factory=list)
+    given_up: list[tuple[Span, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    settled_elements: int = 0
+
+    @property
+    def processing_left(self) -> bool:
+        return self.in_flight > 0 or bool(self.open_groups)
+
+    @property
+    def finished(self) -> bool:
+        if self.processing_left or self.merging or self.merges_waiting:
+            return False
+        return len(self.reduction) <= 1 or bool(self.faults)
+
+
+class Ledger:
+    """Accounts for every element of every stage.
+
+    Args:
+        stages: what there is to do.
+        session: number of this session of the run; makes task ids unique across sessions.
+    """
+
+    def __init__(self, stages: Iterable[StagePlan] = (), *, session: int = 1) -> None:
+        self.in_flight: dict[TaskId, Task] = {}
+        self.session = session
+        self._stages: dict[str, _Stage] = {}
+        self._number = 0
+        self.add(stages)
+
+    # -- what there is -------------------------------------------------------------------------------------------
+
+    def add(self, stages: Iterable[StagePlan]) -> None:
+        """Take new stages in; may be called while running."""
+        for plan in stages:
+            if plan.name in self._stages:
+                raise BadInput(f"two stages are named {plan.name!r}: name each stage once")
+            missing = [name for name in plan.after if name not in self._stages]
+            if missing:
+                raise BadInput(f"stage {plan.name!r} waits for {missing[0]!r}, which is not a stage before it")
+            sources = list(plan.sources)
+            numbers = {source.id: number for number, source in enumerate(sources)}
+            stage = _Stage(plan, sources, numbers, Reduction(sources, ordered=plan.ordered))
+            self._stages[plan.name] = stage
+            for source in sources:
+                if source.elements:
+                    self._return(stage, Span(source, source.start, source.stop))
+
+    def restore(self, stage_name: str, results: Iterable[Result], skipped: Iterable[tuple[Span, str]] = ()) -> None:
+        """Account for durable results and skipped spans of earlier sessions, before the first release."""
+        stage = self._stages[stage_name]
+        done: list[Span] = []
+        for result in results:
+            done += self._spans(stage, result.ranges)
+            stage.reduction.add(result)
+            stage.settled_elements += result.elements
+        for span, reason in skipped:
+            done.append(span)
+            stage.skipped.append((span, reason))
+        for group in stage.groups.values():
+            before = group.pending_elements
+            group.pending = deque(without(group.pending, done))
+            group.pending_elements = sum(map(len, group.pending))
+            stage.pending_elements += group.pending_elements - before
+            self._touch(stage, group)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to process or merge."""
+        return all(stage.finished for stage in self._stages.values())
+
+    @property
+    def backlog(self) -> Backlog:
+        """What is left; costs the groups shown, not the sources nor the tasks in flight."""
+        groups: list[GroupBacklog] = []
+        stages: list[StageBacklog] = []
+        for stage in self._stages.values():
+            if stage.finished:
+                continue
+            if len(groups) < _GROUPS_SHOWN and all(self._stages[name].finished for name in stage.plan.after):
+                for group in stage.open_groups.values():
+                    groups.append(group.seen or group.backlog())
+                    if len(groups) >= _GROUPS_SHOWN:
+                        break
+            stages.append(
+                StageBacklog(
+                    stage.plan.name,
+                    stage.plan.merge_category,
+                    len(stage.reduction) + sum(len(inputs) for _, inputs in stage.merges_waiting),
+                    len(stage.merging),
+                    stage.processing_left,
+                    stage.in_flight,
+                    stage.pending_elements,
+                )
+            )
+        return Backlog(groups, stages)
+
+    # -- release -------------------------------------------------------------------------------------------------
+
+    def release(self, shapes: Sequence[Shape], allocate: Allocate) -> list[Task]:
+        """Cut and return the tasks that bring every shape to the number it wants in flight."""
+        tasks: list[Task] = []
+        for shape in shapes:
+            stage = self._stages[shape.stage]
+            if shape.fan_in is not None:
+                self._release_merges(stage, shape, allocate, tasks)
+                continue
+            group = stage.groups[shape.group]
+            while group.in_flight < shape.in_flight and (group.waiting or group.pending):
+                if group.waiting:
+                    work, attempt, resources, reason = group.waiting.popleft()
+                else:
+                    work = take(
+                        group.pending,
+                        max(1, shape.elements),
+                        cross_sources=shape.cross_sources,
+                        category=group.category,
+                    )
+                    attempt, resources, reason = 1, None, shape.reason
+                group.pending_elements -= work.elements
+                stage.pending_elements -= work.elements
+                group.in_flight += 1
+                group.in_flight_elements += work.elements
+                stage.in_flight += 1
+                self._touch(stage, group)
+                tasks.append(self._task(stage, group.category, shape, work, attempt, resources or allocate(work), reason))
+        return tasks
+
+    def _release_merges(self, stage: _Stage, shape: Shape, allocate: Allocate, tasks: list[Task]) -> None:
+        while len(stage.merging) < shape.in_flight:
+            if stage.merges_waiting:
+                (work, attempt, resources, reason), inputs = stage.merges_waiting.popleft()
+            else:
+                inputs = stage.reduction.take(
+                    max(2, shape.fan_in or 2), last=not stage.processing_left, merging=len(stage.merging)
+                )
+                if not inputs:
+                    return
+                sizes = [item.size_bytes for item in inputs]
+                work = Merge(
+                    tuple(item.id for item in inputs),
+                    sum(item.elements for item in inputs),
+                    None if None in sizes else sum(size or 0 for size in sizes),
+                    stage.plan.merge_category,
+                )
+                attempt, resources, reason = 1, None, shape.reason
+            task = self._task(
+                stage, stage.plan.merge_category, shape, work, attempt, resources or allocate(work), reason
+            )
+            stage.merging[task.id] = inputs
+            tasks.append(task)
+
+    def _task(
+        self,
+        stage: _Stage,
+        category: str,
+        shape: Shape,
+        work: Work,
+        attempt: int,
+        resources: Resources,
+        reason: str,
+    ) -> Task:
+        self._number += 1
+        group = "" if isinstance(work, Merge) else shape.group
+        task = Task(
+            f"{self.session}.{self._number}",
+            stage.plan.name,
+            group,
+            category,
+            work,
+            resources,
+            shape.worker_kind,
+            attempt,
+            reason,
+        )
+        self.in_flight[task.id] = task
+        return task
+
+    # -- settle --------------------------------------------------------------------------------------------------
+
+    def settle(self, seen: Observation, verdict: Verdict) -> list[TaskId]:
+        """Account for one observation; return the ids of results that nobody needs any more."""
+        task = self.in_flight.pop(seen.task.id, None)
+        if task is None:
+            raise Broken(f"task {seen.task.id} was observed, but is not in flight")
+        stage = self._stages[task.stage]
+        if isinstance(task.work, Merge):
+            return self._settle_merge(stage, task, seen, verdict)
+        group = stage.groups[task.group]
+        group.in_flight -= 1
+        group.in_flight_elements -= task.work.elements
+        stage.in_flight -= 1
+        group.seen = None
+        if isinstance(verdict, Accept):
+            if seen.outcome is not Outcome.DONE:
+                raise Broken(f"task {task.id} was accepted, but its outcome is: {seen.outcome.value}")
+            self._accept(stage, task, seen, verdict)
+        elif isinstance(verdict, Retry):
+            self._wait(stage, group, Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason))
+        elif isinstance(verdict, Split):
+            if sum(piece.elements for piece in verdict.pieces) != task.work.elements:
+                raise Broken(f"the pieces of task {task.id} do not add up to its {task.work.elements} elements")
+            for piece in reversed(verdict.pieces):
+                self._wait(stage, group, Waiting(piece, 1, None, verdict.reason))
+        else:
+            stage.given_up += [(span, verdict.reason) for span in task.work.spans]
+        return []
+
+    def _accept(self, stage: _Stage, task: Task, seen: Observation, verdict: Accept) -> None:
+        assert isinstance(task.work, Chunk)
+        done = task.work.spans
+        if verdict.skipped:
+            reasons = seen.skip_reasons or ("skipped by the process function",) * len(verdict.skipped)
+            stage.skipped += zip(verdict.skipped, reasons, strict=False)
+            done = without(done, verdict.skipped)
+        if not done:
+            return
+        ranges = tuple((stage.numbers[s.source.id], s.start, s.stop) for s in done)
+        elements = sum(map(len, done)) if verdict.skipped else task.work.elements
+        stage.settled_elements += elements
+        stage.reduction.add(Result(task.id, coalesce(ranges), elements, _result_bytes(seen)))
+
+    def _settle_merge(self, stage: _Stage, task: Task, seen: Observation, verdict: Verdict) -> list[TaskId]:
+        inputs = stage.merging.pop(task.id)
+        if isinstance(verdict, Accept):
+            stage.reduction.add(merged(task.id, inputs, _result_bytes(seen)))
+            return [item.id for item in inputs]
+        if isinstance(verdict, Retry):
+            waiting = Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason)
+            stage.merges_waiting.appendleft((waiting, inputs))
+        elif isinstance(verdict, GiveUp):
+            stage.faults.append(f"merge of {len(inputs)} results: {verdict.reason}")
+            for item in inputs:
+                stage.reduction.add(item)
+        else:
+            raise Broken(f"merge {task.id} cannot be split")
+        return []
+
+    def reopen(self, task_ids: Iterable[TaskId]) -> None:
+        """Put the spans of lost results back to pending; merges that wait or run without them are re-formed later."""
+        lost = set(task_ids)
+        for stage in self._stages.values():
+            for result_id in list(lost):
+                result = stage.reduction.remove(result_id)
+                if result is not None:
+                    self._reopen(stage, result)
+            kept: deque[tuple[Waiting, tuple[Result, ...]]] = deque()
+            for waiting, inputs in stage.merges_waiting:
+                if lost.isdisjoint(item.id for item in inputs):
+                    kept.append((waiting, inputs))
+                    continue
+                for item in inputs:
+                    if item.id in lost:
+                        self._reopen(stage, item)
+                    else:
+                        stage.reduction.add(item)
+            stage.merges_waiting = kept
+
+    def _reopen(self, stage: _Stage, result: Result) -> None:
+        stage.settled_elements -= result.elements
+        for span in reversed(self._spans(stage, result.ranges)):
+            self._return(stage, span, front=True)
+
+    def _return(self, stage: _Stage, span: Span, *, front: bool = False) -> None:
+        group = stage.groups.get(span.source.group)
+        if group is None:
+            plan = stage.plan
+            group = stage.groups[span.source.group] = _Group(plan.name, span.source.group, plan.category, plan.mode)
+        (group.pending.appendleft if front else group.pending.append)(span)
+        group.pending_elements += len(span)
+        stage.pending_elements += len(span)
+        self._touch(stage, group)
+
+    def _wait(self, stage: _Stage, group: _Group, waiting: Waiting) -> None:
+        group.waiting.appendleft(waiting)
+        group.pending_elements += waiting.work.elements
+        stage.pending_elements += waiting.work.elements
+        self._touch(stage, group)
+
+    @staticmethod
+    def _touch(stage: _Stage, group: _Group) -> None:
+        group.seen = None
+        if group.pending or group.waiting:
+            stage.open_groups.setdefault(group.name, group)
+        else:
+            stage.open_groups.pop(group.name, None)
+
+    @staticmethod
+    def _spans(stage: _Stage, ranges: Iterable[Range]) -> list[Span]:
+        return [Span(stage.sources[number], start, stop) for number, start, stop in ranges]
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def roots(self) -> dict[str, TaskId | None]:
+        """The result of each stage that holds most of its elements; None where there is none."""
+        return {
+            name: max(stage.reduction.results.values(), key=lambda r: r.elements).id if len(stage.reduction) else None
+            for name, stage in self._stages.items()
+        }
+
+    def missing(self) -> list[str]:
+        """One line for each part that has no result: what and why."""
+        lines = []
+        for stage in self._stages.values():
+            lines += [f"{span}: {reason}" for span, reason in _joined(stage.given_up)]
+            lines += stage.faults
+        return lines
+
+    def skipped(self) -> list[str]:
+        """One line for each span that was left out by the user's own leave."""
+        return [f"{span}: {reason}" for stage in self._stages.values() for span, reason in _joined(stage.skipped)]
+
+    @property
+    def elements(self) -> int:
+        """Elements of all stages."""
+        return sum(source.elements or 0 for stage in self._stages.values() for source in stage.sources)
+
+    @property
+    def settled_elements(self) -> int:
+        """Elements whose results are accepted; costs the stages."""
+        return sum(stage.settled_elements for stage in self._stages.values())
+
+    def ranges(self, result_id: TaskId, stage_name: str) -> Result | None:
+        """The accepted result of that id, with the ranges it holds; None when it is not waiting to be merged."""
+        return self._stages[stage_name].reduction.results.get(result_id)
+
+    def check(self) -> None:
+        """Prove that every element is in exactly one place.
+
+        Raises:
+            Broken: an element is nowhere or counted twice; lists which.
+        """
+        faults = []
+        for name, stage in self._stages.items():
+            spans: list[Span] = []
+            for group in stage.groups.values():
+                spans += group.pending
+                for waiting in group.waiting:
+                    assert isinstance(waiting.work, Chunk)
+                    spans += waiting.work.spans
+            for task in self.in_flight.values():
+                if task.stage == name and isinstance(task.work, Chunk):
+                    spans += task.work.spans
+            spans += [span for span, _ in stage.skipped]
+            spans += [span for span, _ in stage.given_up]
+            ranges: list[Range] = [(stage.numbers[s.source.id], s.start, s.stop) for s in spans]
+            for result in stage.reduction.results.values():
+                ranges += result.ranges
+            for inputs in stage.merging.values():
+                ranges += [r for item in inputs for r in item.ranges]
+            for _, inputs in stage.merges_waiting:
+                ranges += [r for item in inputs for r in item.ranges]
+            faults += uncovered(stage.sources, ranges)
+        if faults:
+            shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+            raise Broken(f"elements are not accounted for exactly once: {shown}")
+
+
+def _result_bytes(seen: Observation) -> int | None:
+    if seen.result is not None:
+        return seen.result.size_bytes
+    return seen.usage.result_bytes if seen.usage is not None else None
+
+
+def _joined(parts: Sequence[tuple[Span, str]]) -> list[tuple[Span, str]]:
+    """Join touching spans with the same reason."""
+    joined: list[tuple[Span, str]] = []
+    for span, reason in sorted(parts, key=lambda p: (p[0].source.id, p[0].start)):
+        if joined and joined[-1][1] == reason:
+            last = joined[-1][0]
+            if last.source is span.source and last.stop == span.start:
+                joined[-1] = (replace(last, stop=span.stop), reason)
+                continue
+        joined.append((span, reason))
+    return joined
+
+
+

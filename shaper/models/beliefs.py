@@ -1,0 +1,184 @@
+"""What is believed about each category and group, learnt from observations; a value, bounded in size.
+
+A group (a dataset, a chromosome) has bins of its own and borrows those of its category as long as its own are few, so
+a new dataset starts from what the others showed and a deviating one soon stands on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from shaper.models.line import Bins, Line, fit, with_observation
+from shaper.types import Merge, Observation, Outcome, Usage, Work
+
+_BORROWED = 4.0  # observations that the category is worth to a group without own ones
+
+
+def size_of(work: Work) -> float:
+    """The x of a piece of work: elements of a chunk, KiB of input of a merge."""
+    if isinstance(work, Merge):
+        return max(1.0, (work.input_bytes if work.input_bytes is not None else work.elements * 1024) / 1024)
+    return float(work.elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The observations of one resource and the line through them."""
+
+    bins: Bins = field(default_factory=dict)
+    exceeded: Bins = field(default_factory=dict)
+    n: int = 0
+    line: Line | None = None
+    refit_at: float = 0.0
+
+    def observed(self, x: float, y: float, prior: Bins | None) -> Model:
+        """Learn that work of size x used y."""
+        bins = with_observation(self.bins, x, y)
+        n = self.n + 1
+        line = self.line
+        if line is not None and n < self.refit_at:
+            middle = line.median(x)
+            surprise = 2.5 * line.spread(x)
+            if 1 - surprise < y / middle < 1 + surprise:
+                return Model(bins, self.exceeded, n, line, self.refit_at)
+        return self._refitted(bins, self.exceeded, n, prior)
+
+    def passed(self, x: float, limit: float, prior: Bins | None) -> Model:
+        """Learn that work of size x needed more than `limit`."""
+        return self._refitted(self.bins, with_observation(self.exceeded, x, limit), self.n + 1, prior)
+
+    @staticmethod
+    def _refitted(bins: Bins, exceeded: Bins, n: int, prior: Bins | None) -> Model:
+        weight = _BORROWED * 4 / (4 + n) if prior else 0.0
+        return Model(bins, exceeded, n, fit(bins, exceeded, prior, weight), n * 1.1)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBeliefs:
+    """What is believed about one group, or about a whole category.
+
+    Args:
+        memory: MiB against size.
+        wall: seconds a slot is held against size, all overheads included.
+        done, exhausted, failed: attempts that ended so.
+        largest_done: largest size that finished.
+        smallest_exhausted: smallest size that exceeded its memory.
+        limit_mib: largest memory limit that was exceeded.
+    """
+
+    memory: Model = field(default_factory=Model)
+    wall: Model = field(default_factory=Model)
+    done: int = 0
+    exhausted: int = 0
+    failed: int = 0
+    largest_done: float = 0.0
+    smallest_exhausted: float | None = None
+    limit_mib: int = 0
+
+    def learnt(self, seen: Observation, prior: GroupBeliefs | None) -> GroupBeliefs:
+        """Return the beliefs after one observation."""
+        x = size_of(seen.task.work)
+        usage = seen.usage or Usage()
+        if seen.outcome is Outcome.DONE:
+            memory, wall = self.memory, self.wall
+            if usage.memory_mib:
+                memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None)
+            held_s = seen.finished_s - seen.started_s if seen.started_s is not None else usage.wall_s
+            if held_s and held_s > 0:
+                wall = wall.observed(x, held_s, prior.wall.bins if prior else None)
+            return GroupBeliefs(
+                memory,
+                wall,
+                self.done + 1,
+                self.exhausted,
+                self.failed,
+                max(self.largest_done, x),
+                self.smallest_exhausted,
+                self.limit_mib,
+            )
+        if seen.outcome is Outcome.OUT_OF_MEMORY:
+            limit = seen.task.resources.memory_mib
+            reached = limit
+            if seen.system_oom and usage.memory_mib:
+                reached = min(limit, max(1, round(usage.memory_mib)))
+            memory = self.memory.passed(x, reached, prior.memory.bins if prior else None)
+            smallest = min(x, self.smallest_exhausted or x)
+            return replace(
+                self,
+                memory=memory,
+                exhausted=self.exhausted + 1,
+                smallest_exhausted=smallest,
+                limit_mib=max(self.limit_mib, limit),
+            )
+        if seen.outcome is Outcome.OUT_OF_TIME and seen.task.resources.wall_s:
+            wall = self.wall.passed(x, seen.task.resources.wall_s, prior.wall.bins if prior else None)
+            return replace(self, wall=wall, exhausted=self.exhausted + 1)
+        if seen.outcome is Outcome.FAILED:
+            return replace(self, failed=self.failed + 1)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryBeliefs:
+    """One category: the shared beliefs and those of its groups."""
+
+    shared: GroupBeliefs = field(default_factory=GroupBeliefs)
+    groups: Mapping[str, GroupBeliefs] = field(default_factory=dict)
+
+    def group(self, name: str) -> GroupBeliefs:
+        """The beliefs about a group: its own, or the category's where it has none that could predict."""
+        own = self.groups.get(name)
+        return own if own is not None and own.memory.line is not None else self.shared
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """All that has been learnt, by category, and the pace at which the engine starts tasks."""
+
+    categories: Mapping[str, CategoryBeliefs] = field(default_factory=dict)
+    dispatch_s: float = 0.0
+    last_start_s: float | None = None
+    version: int = 0
+
+    def updated(self, seen: object) -> Beliefs:
+        """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
+        if not isinstance(seen, Observation) or seen.outcome in (Outcome.LOST, Outcome.CANCELLED):
+            return self
+        task = seen.task
+        old = self.categories.get(task.category) or CategoryBeliefs()
+        shared = old.shared.learnt(seen, None)
+        groups = dict(old.groups)
+        if task.group:
+            groups[task.group] = (groups.get(task.group) or GroupBeliefs()).learnt(seen, old.shared)
+        categories = dict(self.categories)
+        categories[task.category] = CategoryBeliefs(shared, groups)
+        dispatch_s, last = self._paced(seen)
+        return Beliefs(categories, dispatch_s, last, self.version + 1)
+
+    def _paced(self, seen: Observation) -> tuple[float, float | None]:
+        """Follow a low quantile of the gaps between starts: what one dispatch costs when slots wait for it."""
+        start = seen.started_s
+        if start is None or self.last_start_s is None or start <= self.last_start_s:
+            return self.dispatch_s, start if start is not None else self.last_start_s
+        gap = start - self.last_start_s
+        # Stochastic approximation of the 20 % quantile: steps down weigh four times those up.
+        if self.dispatch_s == 0.0:
+            return gap, start
+        step = 1.05 if gap > self.dispatch_s else 1 / 1.05**4
+        return self.dispatch_s * step, start
+
+    def about(self, category: str, group: str = "") -> GroupBeliefs:
+        """What is believed about a group of a category; empty beliefs where nothing is known."""
+        found = self.categories.get(category)
+        return _NOTHING if found is None else found.group(group)
+
+    def expected(self, category: str, group: str, work: Work) -> tuple[float | None, float | None]:
+        """The memory (MiB) and slot time (s) that half of such attempts stay below; None where unknown."""
+        about = self.about(category, group)
+        x = size_of(work)
+        memory, wall = about.memory.line, about.wall.line
+        return (memory.median(x) if memory else None, wall.median(x) if wall else None)
+
+
+_NOTHING = GroupBeliefs()

@@ -1,0 +1,119 @@
+"""Which results to merge next: a balanced tree, smallest first, bounded fan-in; neighbours only where order counts."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shaper.types import Source, TaskId
+from shaper.work import Range, coalesce
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An accepted result and the ranges it holds; `weight` orders merges (bytes where measured, else elements)."""
+
+    id: TaskId
+    ranges: tuple[Range, ...]
+    elements: int
+    size_bytes: int | None
+
+    @property
+    def weight(self) -> int:
+        """What a merge of it costs, roughly."""
+        return self.elements if self.size_bytes is None else self.size_bytes
+
+
+class Reduction:
+    """The results of one stage that are in no merge.
+
+    Adding and taking one costs O(log n); taking neighbours of an ordered stage costs O(n log n) in waiting results.
+
+    Args:
+        sources: the stage's sources by number; the list may grow.
+        ordered: merge only neighbours, left to right.
+    """
+
+    def __init__(self, sources: Sequence[Source], *, ordered: bool = False) -> None:
+        self.sources = sources
+        self.ordered = ordered
+        self.results: dict[TaskId, Result] = {}
+        self._heap: list[tuple[int, int, TaskId]] = []
+        self._counter = 0
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def add(self, result: Result) -> None:
+        """Make a result available for merging."""
+        self.results[result.id] = result
+        # Ties go to the oldest: neighbours were cut one after the other, so their ranges join and stay few.
+        self._counter += 1
+        heapq.heappush(self._heap, (result.weight, self._counter, result.id))
+
+    def remove(self, task_id: TaskId) -> Result | None:
+        """Take a result out, for instance because it was lost; None when it is not here."""
+        return self.results.pop(task_id, None)
+
+    def take(self, fan_in: int, *, last: bool, merging: int = 0) -> tuple[Result, ...]:
+        """Remove and return the results of the next merge; empty when it is better to wait.
+
+        Args:
+            fan_in: how many results one merge combines, at least 2.
+            last: no more results will come from processing, so fewer than `fan_in` are merged too.
+            merging: merges in flight, whose results are still to come.
+        """
+        available = len(self.results)
+        if available < 2 or (available < fan_in and not last):
+            return ()
+        if self.ordered:
+            return self._take_neighbours(fan_in, last=last, complete=last and not merging)
+        count = min(fan_in, available)
+        chosen: list[Result] = []
+        while self._heap and len(chosen) < count:
+            _, _, task_id = heapq.heappop(self._heap)
+            result = self.results.pop(task_id, None)
+            if result is not None:
+                chosen.append(result)
+        return tuple(chosen)
+
+    def _take_neighbours(self, fan_in: int, *, last: bool, complete: bool) -> tuple[Result, ...]:
+        """Find the longest, then lightest, run of neighbours. A gap (skipped elements) is closed once all are here."""
+        queue = sorted(self.results.values(), key=lambda r: r.ranges[0])
+        best: list[Result] = []
+        run: list[Result] = []
+        for result in queue:
+            if run and not complete and not self._touch(run[-1], result):
+                run = []
+            run.append(result)
+            run = run[-fan_in:]
+            if len(run) > len(best) or (len(run) == len(best) and _weight(run) < _weight(best)):
+                best = list(run)
+        if len(best) < (2 if last else fan_in):
+            return ()
+        for result in best:
+            del self.results[result.id]
+        return tuple(best)
+
+    def _touch(self, left: Result, right: Result) -> bool:
+        """Whether no element lies between two results in the order of the sources."""
+        number, _, stop = left.ranges[-1]
+        next_number, start, _ = right.ranges[0]
+        if number == next_number:
+            return stop == start
+        return (
+            stop == self.sources[number].stop
+            and start == self.sources[next_number].start
+            and not any(self.sources[n].elements for n in range(number + 1, next_number))
+        )
+
+
+def _weight(run: list[Result]) -> int:
+    return sum(r.weight for r in run)
+
+
+def merged(task_id: TaskId, inputs: tuple[Result, ...], size_bytes: int | None) -> Result:
+    """Return the result that stands for `inputs` once they are merged."""
+    ranges = coalesce(r for item in inputs for r in item.ranges)
+    return Result(task_id, ranges, sum(item.elements for item in inputs), size_bytes)
