@@ -25,7 +25,7 @@ def as_sources(dataset: Any) -> tuple[Source, ...]:
     for source in sources:
         if not isinstance(source, Source):
             raise BadInput(
-                f"a dataset holds shaper.Source objects, got {_show(source)}; count files with a reader of shaper.readers"
+                f"a dataset holds shaper.Source objects, got {_show(source)}"
             )
         if source.id in seen:
             raise BadInput(f"two sources are named {source.id!r}: name each source once")

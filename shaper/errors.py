@@ -1,17 +1,17 @@
 """The error tree, split by who can act.
 
-    ShaperError
-    |-- UserError                 the script, its functions or its inputs
-    |   |-- BadInput              a value that cannot be used (also a ValueError)
-    |   |-- CannotPickle          a function, an argument or a result that cannot travel
-    |   |-- ProcessFailed         the user's function raised; `__cause__` is the original where it unpickles
-    |   |-- Changed               a run directory whose code or inputs are not those of the script
-    |-- SiteError                 the machine or the cluster
-    |   |-- EngineMissing         an engine or an extra that is not installed
-    |   |-- Stalled               nothing that waits can ever run on the workers there are
-    |   |-- Damaged               a run directory that cannot be read
-    |-- Incomplete                parts of the dataset have no result; `.partial` and `.missing` say which
-    |-- Broken                    a law of the core does not hold: a bug in shaper, please report it
+ShaperError
+|-- UserError                 the script, its functions or its inputs
+|   |-- BadInput              a value that cannot be used (also a ValueError)
+|   |-- CannotPickle          a function, an argument or a result that cannot travel
+|   |-- ProcessFailed         the user's function raised; `__cause__` is the original where it unpickles
+|   |-- Changed               a run directory whose code or inputs are not those of the script
+|-- SiteError                 the machine or the cluster
+|   |-- EngineMissing         an engine or an extra that is not installed
+|   |-- Stalled               nothing that waits can ever run on the workers there are
+|   |-- Damaged               a run directory that cannot be read
+|-- Incomplete                parts of the dataset have no result; `.partial` and `.missing` say which
+|-- Broken                    a law of the core does not hold: a bug in shaper, please report it
 """
 
 from __future__ import annotations

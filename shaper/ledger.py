@@ -114,6 +114,9 @@ class _Stage:
     given_up: list[tuple[Span, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     settled_elements: int = 0
+    in_flight_elements: int = 0
+    dropped_elements: int = 0  # skipped or given up
+    elements: int = 0
 
     @property
     def processing_left(self) -> bool:
@@ -155,6 +158,7 @@ class Ledger:
             numbers = {source.id: number for number, source in enumerate(sources)}
             stage = _Stage(plan, sources, numbers, Reduction(sources, ordered=plan.ordered))
             self._stages[plan.name] = stage
+            stage.elements = sum(source.elements or 0 for source in sources)
             for source in sources:
                 if source.elements:
                     self._return(stage, Span(source, source.start, source.stop))
@@ -170,6 +174,7 @@ class Ledger:
         for span, reason in skipped:
             done.append(span)
             stage.skipped.append((span, reason))
+            stage.dropped_elements += len(span)
         for group in stage.groups.values():
             before = group.pending_elements
             group.pending = deque(without(group.pending, done))
@@ -235,8 +240,11 @@ class Ledger:
                 group.in_flight += 1
                 group.in_flight_elements += work.elements
                 stage.in_flight += 1
+                stage.in_flight_elements += work.elements
                 self._touch(stage, group)
-                tasks.append(self._task(stage, group.category, shape, work, attempt, resources or allocate(work), reason))
+                tasks.append(
+                    self._task(stage, group.category, shape, work, attempt, resources or allocate(work), reason)
+                )
         return tasks
 
     def _release_merges(self, stage: _Stage, shape: Shape, allocate: Allocate, tasks: list[Task]) -> None:
@@ -303,6 +311,7 @@ class Ledger:
         group.in_flight -= 1
         group.in_flight_elements -= task.work.elements
         stage.in_flight -= 1
+        stage.in_flight_elements -= task.work.elements
         group.seen = None
         if isinstance(verdict, Accept):
             if seen.outcome is not Outcome.DONE:
@@ -317,6 +326,9 @@ class Ledger:
                 self._wait(stage, group, Waiting(piece, 1, None, verdict.reason))
         else:
             stage.given_up += [(span, verdict.reason) for span in task.work.spans]
+            stage.dropped_elements += task.work.elements
+            if verdict.whole_stage:
+                self._abandon(stage, f"not tried, the stage was stopped: {verdict.reason}")
         return []
 
     def _accept(self, stage: _Stage, task: Task, seen: Observation, verdict: Accept) -> None:
@@ -325,6 +337,7 @@ class Ledger:
         if verdict.skipped:
             reasons = seen.skip_reasons or ("skipped by the process function",) * len(verdict.skipped)
             stage.skipped += zip(verdict.skipped, reasons, strict=False)
+            stage.dropped_elements += sum(map(len, verdict.skipped))
             done = without(done, verdict.skipped)
         if not done:
             return
@@ -348,6 +361,19 @@ class Ledger:
         else:
             raise Broken(f"merge {task.id} cannot be split")
         return []
+
+    def _abandon(self, stage: _Stage, reason: str) -> None:
+        for group in stage.groups.values():
+            stage.given_up += [(span, reason) for span in group.pending]
+            for waiting in group.waiting:
+                assert isinstance(waiting.work, Chunk)
+                stage.given_up += [(span, reason) for span in waiting.work.spans]
+            group.pending.clear()
+            group.waiting.clear()
+            stage.pending_elements -= group.pending_elements
+            stage.dropped_elements += group.pending_elements
+            group.pending_elements = 0
+            self._touch(stage, group)
 
     def reopen(self, task_ids: Iterable[TaskId]) -> None:
         """Put the spans of lost results back to pending; merges that wait or run without them are re-formed later."""
@@ -426,7 +452,7 @@ class Ledger:
     @property
     def elements(self) -> int:
         """Elements of all stages."""
-        return sum(source.elements or 0 for stage in self._stages.values() for source in stage.sources)
+        return sum(stage.elements for stage in self._stages.values())
 
     @property
     def settled_elements(self) -> int:
@@ -436,6 +462,17 @@ class Ledger:
     def ranges(self, result_id: TaskId, stage_name: str) -> Result | None:
         """The accepted result of that id, with the ranges it holds; None when it is not waiting to be merged."""
         return self._stages[stage_name].reduction.results.get(result_id)
+
+    def check_sums(self) -> None:
+        """Check in constant time per stage that no element was lost or counted twice; the loop does so every turn.
+
+        Raises:
+            Broken: the sums do not agree.
+        """
+        for name, stage in self._stages.items():
+            found = stage.pending_elements + stage.in_flight_elements + stage.settled_elements + stage.dropped_elements
+            if found != stage.elements:
+                raise Broken(f"stage {name!r} has {stage.elements} elements, but {found} are accounted for")
 
     def check(self) -> None:
         """Prove that every element is in exactly one place.
@@ -486,6 +523,3 @@ def _joined(parts: Sequence[tuple[Span, str]]) -> list[tuple[Span, str]]:
                 continue
         joined.append((span, reason))
     return joined
-
-
-

@@ -422,9 +422,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Process no more of this work; everything else finishes, then the run raises with this reason."""
+    """Process no more of this work; everything else finishes, then the run raises with this reason.
+
+    Args:
+        whole_stage: nor of the rest of its stage.
+    """
 
     reason: str
+    whole_stage: bool = False
 
 
 Verdict = Accept | Retry | Split | GiveUp

@@ -65,6 +65,7 @@ class GroupBeliefs:
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
         limit_mib: largest memory limit that was exceeded.
+        most_mib: largest memory of an attempt that finished.
     """
 
     memory: Model = field(default_factory=Model)
@@ -75,6 +76,7 @@ class GroupBeliefs:
     largest_done: float = 0.0
     smallest_exhausted: float | None = None
     limit_mib: int = 0
+    most_mib: float = 0.0
 
     def learnt(self, seen: Observation, prior: GroupBeliefs | None) -> GroupBeliefs:
         """Return the beliefs after one observation."""
@@ -96,6 +98,7 @@ class GroupBeliefs:
                 max(self.largest_done, x),
                 self.smallest_exhausted,
                 self.limit_mib,
+                max(self.most_mib, usage.memory_mib or 0.0),
             )
         if seen.outcome is Outcome.OUT_OF_MEMORY:
             limit = seen.task.resources.memory_mib

@@ -1,0 +1,370 @@
+"""The facade: one call for a plain script."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from shaper import journal as journals
+from shaper.code import pack
+from shaper.dataset import as_sources
+from shaper.engines.engine import Engine
+from shaper.errors import BadInput, Damaged, Incomplete, ProcessFailed, ShaperError
+from shaper.ledger import Ledger, StagePlan
+from shaper.loop import Watch, outcome
+from shaper.loop import run as run_loop
+from shaper.models.beliefs import Beliefs
+from shaper.policy import Adaptive, Policy
+from shaper.tally import Report, Tally
+from shaper.types import (
+    Backlog,
+    Capacity,
+    Chunk,
+    Code,
+    GiveUp,
+    Observation,
+    Outcome,
+    Shape,
+    Stage,
+    Task,
+    Verdict,
+)
+
+RUNS = "shaper-runs"
+_LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run gives back.
+
+    Args:
+        value: the merged value; for several stages a mapping of stage name to merged value.
+        report: counts, waste, decisions.
+        run_dir: where journal, records and results lie; None for a simulated run without a directory.
+    """
+
+    value: Any
+    report: Report
+    run_dir: Path | None
+
+
+def run(
+    stages_or_dataset: Any,
+    *,
+    process: Callable[[Chunk], Any] | None = None,
+    merge: Callable[[Any, Any], Any] | None = None,
+    engine: str | Engine = "local",
+    policy: Policy | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    name: str = "run",
+    progress: bool | None = None,
+    fingerprint: str | None = None,
+    **engine_options: Any,
+) -> Result:
+    """Process a dataset and merge the results; sizes, memory and parallelism are found while it runs.
+
+    Args:
+        stages_or_dataset: a mapping of source name to number of elements, an iterable of Source, a reader, a Stage or
+            an iterable of Stages (their functions are then theirs).
+        process: function of a Chunk: `for span in chunk.spans: span.source, span.start, span.stop`; returns anything
+            that pickles.
+        merge: function of two results; associative and commutative.
+        engine: `"local"`, or an engine object.
+        policy: `Adaptive()` by default.
+        run_dir: where the run is kept; the same script with the same run_dir resumes. A new directory under
+            `shaper-runs` by default.
+        name: of the run, for directories and reports.
+        progress: show progress on standard error; by default where that is a terminal, and a line per change elsewhere.
+        fingerprint: stands for the code of the functions on resume; computed from them by default.
+        engine_options: for an engine given by name, for instance `cores=4, memory="8GB"`.
+
+    Raises:
+        BadInput: an argument cannot be used; the message says which and what would do.
+        CannotPickle: a function holds something that cannot be sent to a task.
+        Changed: run_dir belongs to other code or inputs.
+        ProcessFailed: the process or merge function raised; everything else has finished, and a second run with the
+            same run_dir does only what is missing. The original exception is the cause.
+        Incomplete: elements have no result for other reasons, for instance one that does not fit any worker.
+    """
+    stages, single = _stages(stages_or_dataset, process, merge, engine)
+    with ExitStack() as stack:
+        runner = _Run(stages, engine, engine_options, policy or Adaptive(), run_dir, name, progress, fingerprint)
+        stack.callback(runner.close)
+        report, values = runner.go()
+    return Result(values[stages[0].name] if single else values, report, runner.run_dir)
+
+
+def last_run(runs: str | os.PathLike[str] = RUNS) -> Path:
+    """Return the directory of the last run: of this process, else of the runs directory.
+
+    Raises:
+        BadInput: there is none.
+    """
+    if _Run.last is not None:
+        return _Run.last
+    link = Path(runs) / _LATEST
+    if not link.exists():
+        raise BadInput(f"no run yet in this process, and none in {runs!s}")
+    return link.resolve()
+
+
+def _stages(
+    given: Any,
+    process: Callable[[Chunk], Any] | None,
+    merge: Callable[[Any, Any], Any] | None,
+    engine: str | Engine,
+) -> tuple[list[Stage], bool]:
+    if isinstance(given, Stage):
+        return [given], True
+    if isinstance(given, Iterable) and not isinstance(given, Mapping | str | bytes):
+        given = list(given)
+        if given and all(isinstance(item, Stage) for item in given):
+            return given, False
+    if getattr(engine, "name", engine) != "simulated":
+        for what, function in (("process", process), ("merge", merge)):
+            if function is None:
+                raise BadInput(f"run() needs a {what} function: run(dataset, process=..., merge=...)")
+    return [Stage("processing", given, process, merge)], True
+
+
+class _NoInbox:
+    def take(self) -> Sequence[StagePlan]:
+        return ()
+
+
+class _Watches:
+    """Tells several watches, and remembers the first error of the user's functions."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self.watches = watches
+        self.error: Observation | None = None
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        for watch in self.watches:
+            watch.decided(now_s, capacity, backlog, shapes)
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        for watch in self.watches:
+            watch.submitted(task, beliefs)
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        if isinstance(verdict, GiveUp) and seen.outcome is Outcome.FAILED and self.error is None:
+            self.error = seen
+        for watch in self.watches:
+            watch.settled(seen, verdict, beliefs)
+
+
+class _Run:
+    """One session of one run: opens everything, drives the loop, closes everything."""
+
+    last: Path | None = None
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        engine: str | Engine,
+        engine_options: Mapping[str, Any],
+        policy: Policy,
+        run_dir: str | os.PathLike[str] | None,
+        name: str,
+        progress: bool | None,
+        fingerprint: str | None,
+    ) -> None:
+        self.policy = policy
+        self.name = name
+        self.progress = progress
+        self._closing = ExitStack()
+        self.plans = [
+            StagePlan(
+                stage.name,
+                as_sources(stage.dataset),
+                stage.after,
+                stage.category or stage.name,
+                stage.mode,
+                stage.ordered,
+            )
+            for stage in stages
+        ]
+        self.codes: dict[str, Code] = {}
+        for stage in stages:
+            if stage.process is not None and stage.merge is not None:
+                self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
+        self.engine = _engine(engine, engine_options)
+        self._closing.callback(self.engine.close)
+        simulated = self.engine.name == "simulated"
+        self.run_dir = None if simulated and run_dir is None else _directory(run_dir, name)
+        self.engine.run_dir = self.run_dir
+        self.past = journals.Past()
+        if self.run_dir is not None:
+            type(self).last = self.run_dir
+
+    def go(self) -> tuple[Report, Mapping[str, object]]:
+        session, ledger, journal = self._open()
+        tally = Tally()
+        watches: list[Watch] = [tally, *self._watches(ledger, session)]
+        together = _Watches(watches)
+        status, message = "failed", ""
+        try:
+            simulated = self.engine.name == "simulated"
+            run_loop(ledger, self.policy, self.engine, journal, _NoInbox(), together, tick_s=60 if simulated else 0.25)
+            values = self._outcome(ledger, together)
+            status = "done"
+        except KeyboardInterrupt:
+            status, message = "interrupted", "stopped by the user"
+            raise
+        except Incomplete as error:
+            status, message = "incomplete", str(error)
+            raise
+        except ProcessFailed as error:
+            status, message = "incomplete", str(error)
+            raise
+        except BaseException as error:
+            message = str(error)
+            raise
+        finally:
+            report = tally.report(self.engine.now_s, ledger.settled_elements, ledger.skipped(), ledger.missing())
+            report = replace(report, run_dir=self.run_dir)
+            self._end(ledger, status, message)
+        return report, values
+
+    def close(self) -> None:
+        self._closing.close()
+
+    # -- pieces --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[int, Ledger, journals.Journal | journals.NoJournal]:
+        fingerprints = {plan.name: self._fingerprint(plan) for plan in self.plans}
+        if self.run_dir is None:
+            for plan in self.plans:
+                self.engine.open(plan.name, self.codes.get(plan.name))
+            return 1, Ledger(self.plans), journals.NoJournal()
+        path = self.run_dir / journals.NAME
+        if path.exists():
+            self.past = journals.read(path)
+            journals.check(self.past, self.plans, fingerprints, self.run_dir)
+        session = self.past.sessions + 1
+        _describe(self.run_dir, self.name, self.plans, fingerprints)
+        for plan in self.plans:
+            self.engine.open(plan.name, self.codes.get(plan.name))
+        missing = self.engine.adopt({task_id: settled.ref for task_id, settled in self.past.results.items()})
+        ledger = Ledger(self.plans, session=session)
+        for plan in self.plans:
+            ledger.restore(plan.name, *self.past.of_stage(plan, missing))
+        journal = journals.Journal(path, session)
+        self._closing.callback(journal.close)
+        if missing:
+            journal.lost(sorted(missing))
+        for plan in self.plans:
+            journal.open_stage(plan, fingerprints[plan.name], known=plan.name in self.past.fingerprints)
+        return session, ledger, journal
+
+    def _fingerprint(self, plan: StagePlan) -> str:
+        code = self.codes.get(plan.name)
+        return code.fingerprint if code is not None else ""
+
+    def _watches(self, ledger: Ledger, session: int) -> list[Watch]:
+        return []
+
+    def _end(self, ledger: Ledger, status: str, message: str) -> None:
+        pass
+
+    def _outcome(self, ledger: Ledger, watches: _Watches) -> Mapping[str, object]:
+        try:
+            return outcome(ledger, self.engine)
+        except Incomplete as error:
+            if watches.error is None:
+                raise
+            raise _failed(error, watches.error) from _original(watches.error)
+
+
+def _failed(error: Incomplete, seen: Observation) -> ProcessFailed:
+    failed = ProcessFailed(f"{error}")
+    failed.partial, failed.missing = error.partial, error.missing  # type: ignore[attr-defined]
+    return failed
+
+
+def _original(seen: Observation) -> BaseException | None:
+    """Unpickle the exception that the user's function raised; None where it does not unpickle here."""
+    import pickle
+
+    if seen.error is None:
+        return None
+    try:
+        error = pickle.loads(seen.error)
+    except Exception:  # the class is the user's
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
+    if not isinstance(engine, str):
+        if options:
+            raise BadInput(f"{', '.join(options)}: give these to the engine object instead")
+        return engine
+    if engine != "local":
+        raise BadInput(f"engine {engine!r} is not known: use 'local', or an engine object of shaper.engines")
+    from shaper.engines.local import Local
+
+    known = inspect.signature(Local).parameters
+    for option in options:
+        if option not in known:
+            raise BadInput(f"{option!r} is no option of the local engine; it has {', '.join(known)}")
+    return Local(**options)
+
+
+def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
+    if run_dir is not None:
+        path = Path(run_dir).absolute()
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        path = runs / f"{name}-{stamp}{f'-{number}' if number else ''}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        link = runs / _LATEST
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.name)
+        return path
+    raise Damaged(f"cannot make a new directory under {runs}")
+
+
+def _describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints: Mapping[str, str]) -> None:
+    path = run_dir / "run.json"
+    if path.exists():
+        return
+    from shaper import __version__
+
+    script = Path(sys.argv[0])
+    path.write_text(
+        json.dumps(
+            {
+                "name": name,
+                "created_unix_s": round(time.time(), 3),
+                "shaper_version": __version__,
+                "script": str(script.absolute()) if script.is_file() else None,
+                "argv": sys.argv[1:],
+                "stages": [
+                    {"name": plan.name, "category": plan.category, "fingerprint": fingerprints[plan.name]}
+                    for plan in plans
+                ],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+
+
+__all__ = ["Result", "ShaperError", "last_run", "run"]

@@ -1,0 +1,220 @@
+"""What is settled and where its result lies, one JSON object a line, so that a run survives its manager.
+
+    {"kind": "session", "number": 2, "unix_s": 1.7e9}
+    {"kind": "stage", "name": "processing", "fingerprint": "...", "sources": [[id, start, stop, identity], ...]}
+    {"kind": "done", "task": "1.7", "stage": "processing", "spans": [[0, 0, 10]], "result": [place, bytes, checksum]}
+    {"kind": "skipped", "stage": "processing", "spans": [[0, 10, 12]], "reasons": ["..."]}
+    {"kind": "lost", "tasks": ["1.7"]}
+
+Spans are kept, not chunk numbers: a resumed run may cut at other sizes. A merge is a `done` with `inputs`, which it
+replaces. A line is written and flushed before the inputs of a merge are deleted. A cut last line is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from shaper.errors import Changed, Damaged
+from shaper.ledger import StagePlan
+from shaper.reduction import Result
+from shaper.types import Accept, Merge, Observation, ResultRef, Source, Span, TaskId, Verdict
+from shaper.work import coalesce, without
+
+NAME = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A result that an earlier session left."""
+
+    stage: str
+    result: Result
+    ref: ResultRef
+
+
+@dataclass(slots=True)
+class Past:
+    """What the earlier sessions of a run directory settled."""
+
+    sessions: int = 0
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, list[list[Any]]] = field(default_factory=dict)
+    results: dict[TaskId, Settled] = field(default_factory=dict)
+    skipped: dict[str, list[tuple[int, int, int, str]]] = field(default_factory=dict)
+
+    def of_stage(self, plan: StagePlan, missing: Iterable[TaskId]) -> tuple[list[Result], list[tuple[Span, str]]]:
+        """Return the results of a stage that are not missing, and its skipped spans."""
+        gone = set(missing)
+        results = [s.result for s in self.results.values() if s.stage == plan.name and s.result.id not in gone]
+        skipped = [
+            (Span(plan.sources[number], start, stop), why)
+            for number, start, stop, why in self.skipped.get(plan.name, ())
+        ]
+        return results, skipped
+
+
+def read(path: Path) -> Past:
+    """Replay a journal.
+
+    Raises:
+        Damaged: a line before the last cannot be read.
+    """
+    past = Past()
+    # Bytes, because a cut line may end inside a character.
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            _replay(past, entry)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            if any(lines[number:]):
+                raise Damaged(
+                    f"{path}, line {number} cannot be read ({error}): remove the line to redo what it settled"
+                ) from error
+            warnings.warn(f"{path}: the last line is cut off and is dropped; its work is done again", stacklevel=3)
+    return past
+
+
+def _replay(past: Past, entry: Mapping[str, Any]) -> None:
+    kind = entry["kind"]
+    if kind == "session":
+        past.sessions = entry["number"]
+    elif kind == "stage":
+        past.fingerprints[entry["name"]] = entry["fingerprint"]
+        past.sources[entry["name"]] = entry["sources"]
+    elif kind == "done":
+        inputs = [past.results[task_id] for task_id in entry.get("inputs", ())]
+        if "inputs" in entry:
+            ranges = coalesce(r for item in inputs for r in item.result.ranges)
+            elements = sum(item.result.elements for item in inputs)
+        else:
+            ranges = tuple((n, a, b) for n, a, b in entry["spans"])
+            elements = sum(b - a for _, a, b in ranges)
+        place, size_bytes, checksum = entry["result"]
+        task = entry["task"]
+        settled = Settled(
+            entry["stage"], Result(task, ranges, elements, size_bytes), ResultRef(place, size_bytes, checksum)
+        )
+        for task_id in entry.get("inputs", ()):
+            del past.results[task_id]
+        past.results[task] = settled
+    elif kind == "skipped":
+        rows = [(n, a, b, why) for (n, a, b), why in zip(entry["spans"], entry["reasons"], strict=True)]
+        past.skipped.setdefault(entry["stage"], []).extend(rows)
+    elif kind == "lost":
+        for task_id in entry["tasks"]:
+            past.results.pop(task_id, None)
+    else:
+        raise ValueError(f"unknown kind {kind!r}")
+
+
+def check(past: Past, plans: Iterable[StagePlan], fingerprints: Mapping[str, str], run_dir: Path) -> None:
+    """Refuse a run directory of other code or inputs.
+
+    Raises:
+        Changed: names what changed.
+    """
+    advice = f"use another run_dir, or remove {run_dir} to start over"
+    names = [plan.name for plan in plans]
+    if past.fingerprints and set(names) != set(past.fingerprints):
+        raise Changed(f"{run_dir} holds the stages {', '.join(past.fingerprints)}, not {', '.join(names)}: {advice}")
+    for plan in plans:
+        if plan.name not in past.fingerprints:
+            continue
+        if past.fingerprints[plan.name] != fingerprints[plan.name]:
+            raise Changed(f"the process or merge function of stage {plan.name!r} has changed since {run_dir}: {advice}")
+        before = {row[0]: row for row in past.sources[plan.name]}
+        now = {source.id: _row(source) for source in plan.sources}
+        for name in [*now, *before]:
+            if name not in before:
+                raise Changed(f"source {name!r} was not an input of {run_dir}: {advice}")
+            if name not in now:
+                raise Changed(f"source {name!r} of {run_dir} is no longer an input: {advice}")
+            if before[name] != now[name]:
+                raise Changed(f"source {name!r} has changed since {run_dir} (elements or identity): {advice}")
+        if list(before) != list(now):
+            raise Changed(f"the sources of stage {plan.name!r} come in another order than in {run_dir}: {advice}")
+
+
+def _row(source: Source) -> list[Any]:
+    return [source.id, source.start, source.stop, source.identity]
+
+
+class Journal:
+    """Appends to a run's journal; every line is flushed to the system, which keeps it when this process is killed."""
+
+    def __init__(self, path: Path, session: int) -> None:
+        self._file: IO[bytes] = path.open("ab")
+        self._end_cut_line(path)
+        self._numbers: dict[str, dict[str, int]] = {}
+        self._write({"kind": "session", "number": session, "unix_s": round(time.time(), 3)})
+
+    def _end_cut_line(self, path: Path) -> None:
+        """Remove what follows the last newline, so that the next line does not continue a cut one."""
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            self._file.truncate(content.rfind(b"\n") + 1)
+
+    def open_stage(self, plan: StagePlan, fingerprint: str, *, known: bool) -> None:
+        """Note a stage; `known` when an earlier session wrote it."""
+        self._numbers[plan.name] = {source.id: number for number, source in enumerate(plan.sources)}
+        if not known:
+            rows = [_row(source) for source in plan.sources]
+            self._write({"kind": "stage", "name": plan.name, "fingerprint": fingerprint, "sources": rows})
+
+    def record(self, seen: Observation, verdict: Verdict) -> None:
+        """Write down an accepted result and what was skipped."""
+        if not isinstance(verdict, Accept):
+            return
+        task, work = seen.task, seen.task.work
+        entry: dict[str, Any] = {"kind": "done", "task": task.id, "stage": task.stage}
+        if isinstance(work, Merge):
+            entry["inputs"] = work.inputs
+        else:
+            numbers = self._numbers[task.stage]
+            done = without(work.spans, verdict.skipped) if verdict.skipped else work.spans
+            entry["spans"] = _ranges(numbers, done)
+            if verdict.skipped:
+                reasons = list(seen.skip_reasons) or ["skipped by the process function"] * len(verdict.skipped)
+                spans = _ranges(numbers, verdict.skipped)
+                self._write({"kind": "skipped", "stage": task.stage, "spans": spans, "reasons": reasons[: len(spans)]})
+        if seen.result is not None and entry.get("spans", True):
+            entry["result"] = [seen.result.place, seen.result.size_bytes, seen.result.checksum]
+            self._write(entry)
+
+    def lost(self, task_ids: Sequence[TaskId]) -> None:
+        """Write down that results are gone."""
+        self._write({"kind": "lost", "tasks": list(task_ids)})
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+
+
+def _ranges(numbers: Mapping[str, int], spans: Iterable[Span]) -> list[tuple[int, int, int]]:
+    return [(numbers[span.source.id], span.start, span.stop) for span in spans]
+
+
+class NoJournal:
+    """Keeps nothing, for simulated runs without a directory."""
+
+    def record(self, seen: Observation, verdict: Verdict) -> None:
+        """Keep nothing."""
+
+    def lost(self, task_ids: Sequence[TaskId]) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""

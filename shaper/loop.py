@@ -1,0 +1,100 @@
+"""The manager loop: the only place where policy, ledger and engine meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from shaper.engines.engine import Engine
+from shaper.errors import Incomplete, Stalled
+from shaper.ledger import Ledger, StagePlan
+from shaper.models.beliefs import Beliefs
+from shaper.policy.policy import Policy
+from shaper.types import Backlog, Capacity, Observation, ResultLost, Shape, Task, TaskId, Verdict
+
+
+class Journal(Protocol):
+    """Keeps what is settled, so that it outlives this process."""
+
+    def record(self, seen: Observation, verdict: Verdict) -> None: ...
+
+    def lost(self, task_ids: Sequence[TaskId]) -> None: ...
+
+
+class Inbox(Protocol):
+    """Where stages arrive while the run goes on."""
+
+    def take(self) -> Sequence[StagePlan]: ...
+
+
+class Watch(Protocol):
+    """Whoever wants to see what happens: progress, records, tallies. Calls must be cheap."""
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None: ...
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None: ...
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None: ...
+
+
+def run(
+    ledger: Ledger,
+    policy: Policy,
+    engine: Engine,
+    journal: Journal,
+    inbox: Inbox,
+    watch: Watch,
+    *,
+    tick_s: float = 0.25,
+) -> Beliefs:
+    """Drive the ledger until nothing is left; return what was learnt.
+
+    Raises:
+        Stalled: tasks wait that nothing can ever run.
+        Broken: a law of the core does not hold.
+    """
+    beliefs = Beliefs()
+    while True:
+        ledger.add(inbox.take())
+        if ledger.finished:
+            break
+        capacity, backlog = engine.capacity(), ledger.backlog
+        engine.cancel(policy.revise(beliefs, capacity, ledger.in_flight, engine.now_s))
+        shapes = policy.shapes(beliefs, capacity, backlog)
+        watch.decided(engine.now_s, capacity, backlog, shapes)
+        allocate = partial(policy.allocate, beliefs=beliefs, capacity=capacity)
+        for task in ledger.release(shapes, allocate):
+            watch.submitted(task, beliefs)
+            engine.submit(task)
+        if not ledger.in_flight and capacity.largest is not None:
+            raise Stalled(f"the policy {policy.name!r} asks for nothing, but work is left")
+        for seen in engine.wait(tick_s):
+            if isinstance(seen, ResultLost):
+                journal.lost(seen.task_ids)
+                ledger.reopen(seen.task_ids)
+                continue
+            beliefs = beliefs.updated(seen)
+            verdict = policy.judge(seen, beliefs, capacity)
+            released = ledger.settle(seen, verdict)
+            journal.record(seen, verdict)
+            watch.settled(seen, verdict, beliefs)
+            if released:
+                engine.release(released)
+        ledger.check_sums()
+    ledger.check()
+    return beliefs
+
+
+def outcome(ledger: Ledger, engine: Engine) -> Mapping[str, object]:
+    """Return the merged value of every stage; None for a stage whose every element was skipped.
+
+    Raises:
+        Incomplete: some elements have no result; carries what there is and what is missing.
+    """
+    values = {name: None if root is None else engine.fetch(root) for name, root in ledger.roots().items()}
+    missing = ledger.missing()
+    if missing:
+        shown = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise Incomplete(f"{len(missing)} parts of the dataset have no result: {shown}", values, missing)
+    return values

@@ -1,0 +1,153 @@
+"""How large tasks should be, together with how many a worker then holds: elements per second of the whole machine.
+
+symbol   meaning
+n        chunksize, elements
+k        tasks side by side on one worker; each may use at most memory / k
+w(n)     time a slot is held by a task of n elements (fixed cost included)
+d        time the manager needs to start one task
+
+rate(n) = n min(sum over workers of k(n) / w(n), 1 / d)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shaper.models.beliefs import GroupBeliefs
+from shaper.models.line import Line
+from shaper.policy.settings import Settings
+from shaper.types import Capacity
+from shaper.units import show_count, show_mib, show_seconds
+
+# A chunk may be this much larger than the largest that ever finished: lines bend where nobody has looked.
+GROWTH = 8.0
+# Stop growing where this share of the best rate is reached: smaller tasks lose less, and end more evenly.
+_ENOUGH = {"makespan": 0.985, "cost": 0.998}
+# The last tasks are cut so that what is left makes this many rounds.
+_ROUNDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A chunksize, how many such tasks the workers hold, and why."""
+
+    elements: int
+    slots: int
+    reason: str
+
+
+def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, dispatch_s: float) -> Size | None:
+    """Return the size with the highest rate on these workers; None where nothing has finished yet.
+
+    Sizes are tried for every number of tasks side by side on every kind of worker: for each, the largest that memory
+    allows with the stated risk. One size serves all kinds; its rate counts what every kind then holds.
+    """
+    memory, wall = about.memory.line, about.wall.line
+    if memory is None or wall is None:
+        return None
+    ceiling = max(1.0, GROWTH * about.largest_done)
+    if about.smallest_exhausted is not None and memory.slope == 0.0:
+        ceiling = min(ceiling, max(1.0, about.smallest_exhausted / 2))
+    bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
+    if settings.target_wall_s is not None:
+        fitting = wall.largest(settings.target_wall_s, 0.5, ceiling)
+        if fitting < ceiling:
+            ceiling, bound = max(1.0, fitting), f"run time: {show_seconds(settings.target_wall_s)} per task"
+    chosen: tuple[float, float, str] | None = None
+    for n, why in _candidates(memory, capacity, settings, ceiling, bound):
+        rate = _rate(n, memory, wall, capacity, settings, dispatch_s)
+        if chosen is None or rate > chosen[0] * 1.001:
+            chosen = (rate, n, why)
+    if chosen is None:
+        return None
+    rate, n, why = chosen
+    enough = _enough(n, rate, memory, wall, capacity, settings, dispatch_s)
+    if enough < 0.9 * n:
+        n = enough
+        fixed = wall.intercept / max(wall.median(n), 1e-9)
+        why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
+    n = max(float(settings.min_chunksize), n)
+    elements = max(1, int(n))
+    return Size(elements, max(1, slots(elements, memory, capacity, settings)), why)
+
+
+def _candidates(
+    memory: Line, capacity: Capacity, settings: Settings, ceiling: float, bound: str
+) -> list[tuple[float, str]]:
+    found = []
+    for kind in capacity.kinds:
+        if not kind.count:
+            continue
+        most = max(1, kind.cores // settings.cores)
+        for k in range(most, 0, -1):
+            share = limited(kind.memory_mib // k, settings)
+            n = memory.largest(share, settings.risk, ceiling)
+            if n >= 1.0:
+                if n >= ceiling:
+                    found.append((ceiling, bound))
+                    break
+                per_worker = f"{k} tasks of {show_mib(share)}" if k > 1 else f"one task of {show_mib(share)}"
+                found.append((n, f"memory: {per_worker} on a worker, risk {settings.risk:.1%}"))
+            if k > 1 and share == limited(kind.memory_mib // (k - 1), settings):
+                break
+    return found
+
+
+def limited(share_mib: int, settings: Settings) -> int:
+    """Apply the user's target and cap to a worker's share of memory."""
+    for bound in (settings.target_memory_mib, settings.cap_mib):
+        if bound is not None:
+            share_mib = min(share_mib, bound)
+    return share_mib
+
+
+def slots(elements: float, memory: Line, capacity: Capacity, settings: Settings) -> int:
+    """How many tasks of this size the connected workers hold at once."""
+    need = max(1.0, memory.upper(elements, settings.risk))
+    return sum(
+        kind.count * min(kind.cores // settings.cores, int(kind.memory_mib / need + 1e-9)) for kind in capacity.kinds
+    )
+
+
+def _rate(n: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, dispatch_s: float) -> float:
+    per_s = slots(n, memory, capacity, settings) / max(wall.median(n), 1e-6)
+    if dispatch_s > 0:
+        per_s = min(per_s, 1.0 / dispatch_s)
+    return n * per_s
+
+
+def _enough(
+    n: float, rate: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, dispatch_s: float
+) -> float:
+    """The smallest size whose rate is nearly the best one."""
+    low, high = 0.0, math.log(max(n, 1.0))
+    wanted = _ENOUGH[settings.goal] * rate
+    for _ in range(20):
+        middle = (low + high) / 2
+        if _rate(math.exp(middle), memory, wall, capacity, settings, dispatch_s) >= wanted:
+            high = middle
+        else:
+            low = middle
+    return math.exp(high)
+
+
+def tail(size: Size, left: int, wall: Line | None, settings: Settings) -> Size:
+    """Shrink the size as work runs out, so that the workers end together.
+
+    Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots; not below the size at which a
+    task costs as much to start as to run, because smaller tasks cost more than the unevenness they mend.
+    """
+    if settings.goal == "cost" or left <= 0:
+        return size
+    share = left / (size.slots * _ROUNDS)
+    if share >= size.elements:
+        return size
+    least = 1.0
+    if wall is not None:
+        least = wall.intercept / wall.slope if wall.slope > 0 else float(size.elements)
+    n = max(share, least, float(settings.min_chunksize), 1.0)
+    if n >= size.elements:
+        return size
+    reason = f"the tail: {show_count(left)} elements left for {size.slots} slots"
+    return Size(max(1, math.ceil(n)), size.slots, reason)
