@@ -39,6 +39,7 @@ from shaper.types import (
 )
 
 RUNS = "shaper-runs"
+_DESCRIPTION = "run.json"
 _LATEST = "latest"
 
 
@@ -318,13 +319,22 @@ def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
     for option in options:
         if option not in known:
             raise BadInput(f"{option!r} is no option of the local engine; it has {', '.join(known)}")
-    return Local(**options)
+    given = {"cores": os.environ.get("SHAPER_CORES"), "memory": os.environ.get("SHAPER_MEMORY")}
+    local: Engine = Local(**{**{key: value for key, value in given.items() if value}, **options})
+    return local
 
 
 def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
+    if run_dir is None:
+        run_dir = _asked_for(name)
     if run_dir is not None:
         path = Path(run_dir).absolute()
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"run_dir {path} cannot be made: {error.strerror}") from error
+        if any(path.iterdir()) and not (path / _DESCRIPTION).exists():
+            raise BadInput(f"run_dir {path} holds other files and is no run: give an empty or a new directory")
         return path
     runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -341,8 +351,20 @@ def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
     raise Damaged(f"cannot make a new directory under {runs}")
 
 
+def _asked_for(name: str) -> str | None:
+    """The run directory that `shaper run` or `shaper resume` asked for, once, for the run it belongs to."""
+    asked = os.environ.get("SHAPER_RUN_DIR")
+    if not asked:
+        return None
+    description = Path(asked) / _DESCRIPTION
+    if description.exists() and json.loads(description.read_text())["name"] != name:
+        return None
+    del os.environ["SHAPER_RUN_DIR"]
+    return asked
+
+
 def _describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints: Mapping[str, str]) -> None:
-    path = run_dir / "run.json"
+    path = run_dir / _DESCRIPTION
     if path.exists():
         return
     from shaper import __version__
@@ -356,6 +378,7 @@ def _describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints
                 "shaper_version": __version__,
                 "script": str(script.absolute()) if script.is_file() else None,
                 "argv": sys.argv[1:],
+                "cwd": str(Path.cwd()),
                 "stages": [
                     {"name": plan.name, "category": plan.category, "fingerprint": fingerprints[plan.name]}
                     for plan in plans
