@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from shaper.models.line import Bins, Line, fit, with_observation
 from shaper.types import Merge, Observation, Outcome, Usage, Work
 
+_STARTS = 64  # starts looked at together when the pace of dispatch is read off
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
 
 
@@ -141,7 +143,7 @@ class Beliefs:
 
     categories: Mapping[str, CategoryBeliefs] = field(default_factory=dict)
     dispatch_s: float = 0.0
-    last_start_s: float | None = None
+    starts_s: tuple[float, ...] = ()
     version: int = 0
 
     def updated(self, seen: object) -> Beliefs:
@@ -156,20 +158,23 @@ class Beliefs:
             groups[task.group] = (groups.get(task.group) or GroupBeliefs()).learnt(seen, old.shared)
         categories = dict(self.categories)
         categories[task.category] = CategoryBeliefs(shared, groups)
-        dispatch_s, last = self._paced(seen)
-        return Beliefs(categories, dispatch_s, last, self.version + 1)
+        dispatch_s, starts_s = self._paced(seen)
+        return Beliefs(categories, dispatch_s, starts_s, self.version + 1)
 
-    def _paced(self, seen: Observation) -> tuple[float, float | None]:
-        """Follow a low quantile of the gaps between starts: what one dispatch costs when slots wait for it."""
-        start = seen.started_s
-        if start is None or self.last_start_s is None or start <= self.last_start_s:
-            return self.dispatch_s, start if start is not None else self.last_start_s
-        gap = start - self.last_start_s
-        # Stochastic approximation of the 20 % quantile: steps down weigh four times those up.
-        if self.dispatch_s == 0.0:
-            return gap, start
-        step = 1.05 if gap > self.dispatch_s else 1 / 1.05**4
-        return self.dispatch_s * step, start
+    def _paced(self, seen: Observation) -> tuple[float, tuple[float, ...]]:
+        """Collect starts; every so often read off what one dispatch costs while slots wait for it.
+
+        A manager that dispatches serially starts tasks at a steady gap whenever several slots are free, so the gap is
+        the low quantile of those between starts. Where dispatch is no limit this gives a tenth of the mean gap.
+        """
+        if seen.started_s is None:
+            return self.dispatch_s, self.starts_s
+        starts = (*self.starts_s, seen.started_s)
+        if len(starts) < _STARTS:
+            return self.dispatch_s, starts
+        ordered = sorted(starts)
+        gaps = sorted(b - a for a, b in pairwise(ordered))
+        return gaps[len(gaps) // 10], ()
 
     def about(self, category: str, group: str = "") -> GroupBeliefs:
         """What is believed about a group of a category; empty beliefs where nothing is known."""

@@ -9,7 +9,6 @@ from shaper.policy.chunksize import limited
 from shaper.policy.settings import Settings
 from shaper.types import Capacity, Resources, WorkerKind
 
-_STEP_MIB = 8  # allocations are rounded up: nobody reads "1203 MiB"
 _LEAST_MIB = 64
 
 
@@ -34,8 +33,8 @@ def allocate(x: float, about: GroupBeliefs, capacity: Capacity, settings: Settin
 
 
 def rounded(need_mib: float, cap_mib: int) -> int:
-    """Round up to a step, within the cap."""
-    return min(cap_mib, max(_LEAST_MIB, math.ceil(need_mib / _STEP_MIB) * _STEP_MIB))
+    """Round up to whole MiB, within the cap; more would cost a slot where shares are tight."""
+    return min(cap_mib, max(_LEAST_MIB, math.ceil(need_mib - 1e-6)))
 
 
 def share_mib(kind: WorkerKind, settings: Settings) -> int:
