@@ -1,0 +1,211 @@
+"""The forked process that runs the user's function once and never returns."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from numbers import Number
+from typing import Any, NoReturn
+
+import cloudpickle
+
+from shaper.errors import Damaged
+from shaper.monitor import result as results
+from shaper.monitor.call import Call
+from shaper.monitor.sample import read_bytes, text
+from shaper.types import Chunk, Skipped, Span
+
+Functions = tuple[Callable[[Chunk], Any], Callable[[Any, Any], Any]]
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS",
+)
+_TRACEBACK_LINES = 30
+_IMPORTS_TOLD = 2000
+
+
+@dataclass(slots=True)
+class Note:
+    """What the child leaves for its supervisor. `tag` is `done`, `raised`, `unpicklable`, `damaged` or `started`."""
+
+    tag: str
+    wall_s: float | None = None
+    size_bytes: int | None = None
+    checksum: str | None = None
+    skipped: tuple[Span, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
+    detail: str = ""
+    error: bytes | None = None
+    damaged: int | None = None
+    read_bytes: int | None = None
+    imported: tuple[str, ...] = ()
+
+
+def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
+    """Run the call in this freshly forked process and exit."""
+    status = 1
+    try:
+        _settle_in(call)
+        before = set(sys.modules)
+        note = _attempt(call, codes)
+        io = text("/proc/self/io")
+        note.read_bytes = read_bytes(io) if io else None
+        new = [name for name in sys.modules if name not in before and not name.startswith("__")]
+        note.imported = tuple(new[:_IMPORTS_TOLD])
+        _write_all(note_fd, pickle.dumps(note))
+        status = 0
+    except BaseException:  # nothing may pass: this process must not go on as a copy of its parent
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:  # the user may have replaced or closed it
+                status = status or 0
+        os._exit(status)
+
+
+def _settle_in(call: Call) -> None:
+    """A session, a sandbox, logs and threads of its own."""
+    os.setsid()
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(ignored, signal.SIG_DFL)
+    os.chdir(call.sandbox)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for number, ending in ((1, "out"), (2, "err")):
+        log = os.open(f"{call.log_stem}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(log, number)
+        os.close(log)
+    cores = str(call.resources.cores)
+    if os.environ.get("OMP_NUM_THREADS") != cores:
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, cores))
+        # Libraries that are loaded already have read the variables; their pools are told directly.
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(limits=call.resources.cores)
+    random.seed()
+    if "numpy.random" in sys.modules:
+        # A fork inherits the generator's state: without this every task would draw the same numbers.
+        sys.modules["numpy.random"].seed()
+
+
+def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
+    process, merge = codes[call.stage]
+    started = time.perf_counter()
+    try:
+        if isinstance(call.work, bytes):
+            chunk: Chunk = pickle.loads(call.work)
+            value = process(replace(chunk, cores=call.resources.cores))
+        else:
+            value = _merge(call.work, merge)
+    except _DamagedInput as damaged:
+        return Note("damaged", detail=str(damaged), damaged=damaged.position)
+    except Exception as error:  # whatever the user's function raises is reported, not raised here
+        return _raised(error, time.perf_counter() - started)
+    except SystemExit as leaving:
+        return Note("raised", time.perf_counter() - started, detail=f"the function called sys.exit({leaving.code!r})")
+    wall_s = time.perf_counter() - started
+    note = Note("done", wall_s)
+    if isinstance(value, Skipped):
+        note.skipped, note.skip_reasons, value = value.spans, value.reasons, value.value
+        if value is None:
+            return note
+    try:
+        note.size_bytes, note.checksum = results.write(value, call.result_path)
+    except OSError as error:
+        return Note("raised", wall_s, detail=f"the result cannot be written: {error}")
+    except Exception as error:  # pickling runs the code of the user's types
+        kind = type(value).__name__
+        return Note("unpicklable", wall_s, detail=f"the result ({kind}) cannot be pickled: {error}")
+    return note
+
+
+class _DamagedInput(Exception):
+    def __init__(self, position: int, error: Damaged) -> None:
+        super().__init__(str(error))
+        self.position = position
+
+
+def _merge(inputs: tuple[tuple[str, str], ...], merge: Callable[[Any, Any], Any]) -> Any:
+    """Combine results left to right; never more than the accumulated and the next one are in memory."""
+    merged = _load(inputs, 0)
+    for position in range(1, len(inputs)):
+        following = _load(inputs, position)
+        kinds = type(merged), type(following)
+        merged = merge(merged, following)
+        del following
+        if kinds[0] is kinds[1] and not isinstance(merged, kinds[0]) and not isinstance(merged, Number):
+            name = kinds[0].__name__
+            raise TypeError(
+                f"merge({name}, {name}) returned {type(merged).__name__}: it must return what it takes, "
+                "so that its result can be merged again"
+            )
+    return merged
+
+
+def _load(inputs: tuple[tuple[str, str], ...], position: int) -> Any:
+    path, checksum = inputs[position]
+    try:
+        return results.read(path, checksum)
+    except Damaged as error:
+        raise _DamagedInput(position, error) from error
+
+
+def _raised(error: Exception, wall_s: float) -> Note:
+    text_lines = traceback.format_exception(error)
+    lines = "".join(text_lines).rstrip().splitlines()
+    shown = lines if len(lines) <= _TRACEBACK_LINES else ["...", *lines[-_TRACEBACK_LINES:]]
+    said = traceback.format_exception_only(error)[-1].strip()
+    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=_pickled_chain(error))
+
+
+def _pickled_chain(error: BaseException) -> bytes | None:
+    """Pickle an exception and what caused it, each where it survives a round trip; pickle itself drops the causes."""
+    chain: list[BaseException] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if _survives(link):
+            chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return cloudpickle.dumps(chain) if chain else None
+
+
+def _survives(error: BaseException) -> bool:
+    try:
+        return type(pickle.loads(cloudpickle.dumps(error))).__name__ == type(error).__name__
+    except Exception:  # exceptions with required arguments do not unpickle
+        return False
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def warm(names: tuple[str, ...]) -> None:
+    """Import modules that calls have needed, so that the next fork finds them; what does not import is left."""
+    for name in names:
+        if name in sys.modules:
+            continue
+        try:
+            importlib.import_module(name)
+        except Exception:  # a module of the user's may refuse outside its call
+            continue

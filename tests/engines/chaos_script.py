@@ -1,0 +1,31 @@
+"""A run for the chaos tests: sums numbers over sources; prints the sum and the count, exactly known beforehand."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import shaper
+
+SOURCES = {f"s{number}": 2000 + 137 * number for number in range(12)}
+
+
+def process(chunk: shaper.Chunk) -> dict[str, int]:
+    """Sum what a chunk holds; slow enough to be killed at work."""
+    time.sleep(0.01 + chunk.elements * 2e-5)
+    total = sum(sum(range(span.start, span.stop)) for span in chunk.spans)
+    return {"sum": total, "count": chunk.elements}
+
+
+def merge(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
+    """Add two results."""
+    return {key: a[key] + b[key] for key in a}
+
+
+if __name__ == "__main__":
+    _, run_dir, chunksize = sys.argv
+    policy = shaper.policy.Fixed(int(chunksize), shaper.Resources(1, 200)) if int(chunksize) else None
+    result = shaper.run(
+        SOURCES, process=process, merge=merge, run_dir=run_dir, policy=policy, cores=2, memory="2GB", progress=False
+    )
+    print(result.value["sum"], result.value["count"])
