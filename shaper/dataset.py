@@ -24,9 +24,7 @@ def as_sources(dataset: Any) -> tuple[Source, ...]:
     seen: set[str] = set()
     for source in sources:
         if not isinstance(source, Source):
-            raise BadInput(
-                f"a dataset holds shaper.Source objects, got {_show(source)}"
-            )
+            raise BadInput(f"a dataset holds shaper.Source objects, got {_show(source)}")
         if source.id in seen:
             raise BadInput(f"two sources are named {source.id!r}: name each source once")
         if source.elements is None:

@@ -19,6 +19,7 @@ from shaper.monitor.supervisor import CANCEL
 from shaper.types import Outcome, Usage
 
 _CLOSE_S = 1.5
+_STARTS = 5
 
 
 @dataclass(slots=True)
@@ -57,12 +58,25 @@ class Pool:
             UserError: they cannot be loaded there; the message says why.
         """
         self._codes[stage] = payload
-        if self._process is None:
-            self._start()
-        else:
-            self._load(stage, payload)
+        if self._process is None or not self._load(stage, payload):
+            self._restart()
 
-    def _start(self) -> None:
+    def _restart(self) -> None:
+        """Start the parent, again where it is gone; calls in its forks end by themselves and are reported lost."""
+        for slot in self._idle:
+            self._drop(slot)
+        self._idle.clear()
+        for _ in range(_STARTS):
+            if self._control is not None:
+                self._control.close()
+            if self._process is not None:
+                self._process.wait()
+            self._warming = False
+            if self._start():
+                return
+        raise SiteError(f"the process that tasks are forked from was killed {_STARTS} times while it started")
+
+    def _start(self) -> bool:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
         # One thread each until a task is given more; also keeps the parent single-threaded, which forking needs.
@@ -82,22 +96,31 @@ class Pool:
         theirs.close()
         self._control = ours
         paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100
-        server.send(ours, ("init", paths, os.getcwd()))  # noqa: PTH109
-        for stage, payload in self._codes.items():
-            self._load(stage, payload)
+        try:
+            server.send(ours, ("init", paths, os.getcwd()))  # noqa: PTH109
+        except OSError:
+            return False
+        if not all(self._load(stage, payload) for stage, payload in self._codes.items()):
+            return False
         if self._warm:
             self._tell_warm(tuple(self._warm))
+        return True
 
-    def _load(self, stage: str, payload: bytes) -> None:
+    def _load(self, stage: str, payload: bytes) -> bool:
+        """Load a stage's functions; False when the parent died meanwhile."""
         assert self._control is not None
         self._settle_warming()
-        server.send(self._control, ("open", stage, payload))
+        try:
+            server.send(self._control, ("open", stage, payload))
+        except OSError:
+            return False
         answer, _ = server.receive(self._control)
         if answer is None:
-            raise SiteError(f"the process that loads the functions of stage {stage!r} ended; see its message above")
+            return False
         self._version += 1
         if answer[1] is not None:
             raise UserError(f"the functions of stage {stage!r} cannot be loaded where tasks run: {answer[1]}")
+        return True
 
     def _tell_warm(self, names: tuple[str, ...]) -> None:
         assert self._control is not None
@@ -129,9 +152,16 @@ class Pool:
 
     def start(self, call: Call) -> int:
         """Start a call; return the number of its slot."""
-        slot = self._fresh_slot()
+        data = pickle.dumps(call)
+        while True:
+            slot = self._fresh_slot()
+            try:
+                slot.connection.send_bytes(data)
+                break
+            except OSError:
+                # Its supervisor was killed while it waited.
+                self._drop(slot)
         slot.call = call
-        slot.connection.send_bytes(pickle.dumps(call))
         self._busy[slot.connection] = slot
         return slot.number
 
@@ -145,31 +175,26 @@ class Pool:
         return self._new_slot()
 
     def _new_slot(self) -> _Slot:
-        if self._control is None or self._process is None or self._process.poll() is not None:
-            self._restart()
-        assert self._control is not None
         ours, theirs = socket.socketpair()
-        server.send(self._control, ("fork",), (theirs.fileno(),))
-        theirs.close()
+        try:
+            while True:
+                if self._control is None or self._process is None or self._process.poll() is not None:
+                    self._restart()
+                assert self._control is not None
+                try:
+                    server.send(self._control, ("fork",), (theirs.fileno(),))
+                    break
+                except OSError:
+                    assert self._process is not None
+                    self._process.wait()
+        finally:
+            theirs.close()
         if self._free_numbers:
             number = self._free_numbers.pop()
         else:
             self._slots += 1
             number = self._slots
         return _Slot(number, Connection(ours.detach()), self._version)
-
-    def _restart(self) -> None:
-        """The parent is gone: calls that run in its forks end by themselves and are reported lost; begin anew."""
-        for slot in self._idle:
-            slot.connection.close()
-            self._free_numbers.append(slot.number)
-        self._idle.clear()
-        if self._control is not None:
-            self._control.close()
-        if self._process is not None:
-            self._process.wait()
-        self._warming = False
-        self._start()
 
     def _drop(self, slot: _Slot) -> None:
         slot.connection.close()
