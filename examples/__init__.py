@@ -1,0 +1,1 @@
+"""Runnable examples; each folder is a package: `python -m examples.NAME`."""
