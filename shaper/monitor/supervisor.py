@@ -1,8 +1,8 @@
 """Watches one call at a time: forks it, samples its process tree, enforces its limits, leaves nothing behind.
 
 Memory is the tree's resident memory, inherited pages included. One process: its RSS while it runs and its exact peak
-(ru_maxrss) at the end. Several: the sum of RSS counts shared pages more than once, so near the limit, and for a new
-peak, the proportional sizes are read, as often as their cost allows.
+(ru_maxrss) at the end. Several: the sum of RSS counts shared pages more than once, so their proportional sizes are
+read, as often as the cost allows, and always before a limit is called exceeded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _GROWTH_MIB_PER_S = 4096.0  # memory is not touched faster than this, so the next look can wait accordingly
 _SHORTEST_S, _LONGEST_S = 0.002, 0.02
 _DISK_EVERY_S, _CPU_EVERY_S, _PSS_EVERY_S = 0.05, 0.2, 0.01
+_PSS_COST_SHARE = 5  # proportional sizes are read at most a fifth of the time
 _KILL_DEADLINE_S = 5.0
 _STDERR_LINES = 8
 
@@ -102,9 +103,9 @@ class _Attempt:
         self.cpu_s = 0.0
         self.cores_peak: float | None = None
         self.read_bytes: int | None = None
-        self.several = False
         self._pss_at = self._disk_at = self._cpu_at = 0.0
-        self._summed_mib = 0.0
+        self._shared_mib = 0.0
+        self._pss_pids: list[int] = []
 
     def run(self) -> CallReport:
         self.started = time.monotonic()
@@ -178,7 +179,6 @@ class _Attempt:
         pids = sample.descendants(os.getpid())
         used = sample.total_rss_mib(pids)
         if len(pids) > 1:
-            self.several = True
             used = self._several(pids, used, now)
         self.peak_mib = max(self.peak_mib, used)
         if used > limits.memory_mib:
@@ -197,14 +197,19 @@ class _Attempt:
         return wait_s
 
     def _several(self, pids: list[int], summed_mib: float, now: float) -> float:
-        """Memory of several processes: an upper bound far below the limit and the known peak, exact near them."""
-        near = summed_mib > self.call.resources.memory_mib
-        if not near and (summed_mib <= self._summed_mib * 1.01 or now < self._pss_at):
-            return min(summed_mib, self.peak_mib)
-        self._summed_mib = max(self._summed_mib, summed_mib)
+        """Memory of several processes: their proportional sizes, as often as reading them may cost.
+
+        In between, what they share is taken as unchanged since the last reading: private growth then shows at once in
+        the sum of RSS. A new process brings shared pages with it, so the next reading is awaited; before a limit is
+        called exceeded, the sizes are always read.
+        """
+        same = pids == self._pss_pids
+        estimate = summed_mib - self._shared_mib
+        if now < self._pss_at and not (estimate if same else summed_mib) > self.call.resources.memory_mib:
+            return estimate if same else 0.0
         exact = sample.total_pss_mib(pids)
-        cost_s = time.monotonic() - now
-        self._pss_at = now + max(_PSS_EVERY_S, 10 * cost_s)
+        self._pss_pids, self._shared_mib = pids, summed_mib - exact
+        self._pss_at = now + max(_PSS_EVERY_S, _PSS_COST_SHARE * (time.monotonic() - now))
         return exact
 
     def _look_at_disk(self, sandbox: Path) -> None:
