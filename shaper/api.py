@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,15 +227,17 @@ class _Run:
         except Incomplete as error:
             status, message = "incomplete", str(error)
             raise
-        except ProcessFailed as error:
-            status, message = "incomplete", str(error)
-            raise
         except BaseException as error:
             message = str(error)
             raise
         finally:
-            report = tally.report(self.engine.now_s, ledger.settled_elements, ledger.skipped(), ledger.missing())
-            report = replace(report, run_dir=self.run_dir)
+            report = replace(
+                tally.report(self.engine.now_s, ledger.settled_elements),
+                skipped=tuple(ledger.skipped()),
+                skipped_spans=tuple(ledger.skipped_spans()),
+                missing=tuple(ledger.missing()),
+                run_dir=self.run_dir,
+            )
             self._end(ledger, status, message)
         return report, values
 
@@ -284,26 +288,20 @@ class _Run:
         except Incomplete as error:
             if watches.error is None:
                 raise
-            raise _failed(error, watches.error) from _original(watches.error)
-
-
-def _failed(error: Incomplete, seen: Observation) -> ProcessFailed:
-    failed = ProcessFailed(f"{error}")
-    failed.partial, failed.missing = error.partial, error.missing  # type: ignore[attr-defined]
-    return failed
+            raise ProcessFailed(str(error), error.partial, error.missing) from _original(watches.error)
 
 
 def _original(seen: Observation) -> BaseException | None:
-    """Unpickle the exception that the user's function raised; None where it does not unpickle here."""
-    import pickle
-
+    """Unpickle the exception that the user's function raised, with its causes; None where it does not unpickle."""
     if seen.error is None:
         return None
     try:
-        error = pickle.loads(seen.error)
-    except Exception:  # the class is the user's
+        chain: list[BaseException] = pickle.loads(seen.error)
+    except Exception:  # the classes are the user's
         return None
-    return error if isinstance(error, BaseException) else None
+    for error, cause in pairwise(chain):
+        error.__cause__ = cause
+    return chain[0]
 
 
 def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:

@@ -38,8 +38,22 @@ class CannotPickle(UserError):
     """A function, an argument or a result that cannot be sent to or from a task."""
 
 
-class ProcessFailed(UserError):
-    """The user's function raised; the original exception is `__cause__` where it could be unpickled."""
+class Incomplete(ShaperError):
+    """Some elements have no result, so the whole is not passed off as one.
+
+    Attributes:
+        partial: per stage, the merged value of what did finish (None where nothing did).
+        missing: one line for each part without a result: source, range and reason.
+    """
+
+    def __init__(self, message: str, partial: object = None, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.missing = tuple(missing)
+
+
+class ProcessFailed(Incomplete, UserError):
+    """Incomplete because the user's function raised; that exception is `__cause__` where it could be unpickled."""
 
 
 class Changed(UserError):
@@ -60,20 +74,6 @@ class Stalled(SiteError):
 
 class Damaged(SiteError):
     """A run directory whose files cannot be read."""
-
-
-class Incomplete(ShaperError):
-    """Some elements have no result, so the whole is not passed off as one.
-
-    Attributes:
-        partial: per stage, the merged value of what did finish (None where nothing did).
-        missing: one line for each part without a result: source, range and reason.
-    """
-
-    def __init__(self, message: str, partial: object = None, missing: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.partial = partial
-        self.missing = tuple(missing)
 
 
 class Broken(ShaperError):

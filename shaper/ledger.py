@@ -445,6 +445,10 @@ class Ledger:
             lines += stage.faults
         return lines
 
+    def skipped_spans(self) -> list[Span]:
+        """What was left out by the user's own leave."""
+        return [span for stage in self._stages.values() for span, _ in stage.skipped]
+
     def skipped(self) -> list[str]:
         """One line for each span that was left out by the user's own leave."""
         return [f"{span}: {reason}" for stage in self._stages.values() for span, reason in _joined(stage.skipped)]

@@ -17,6 +17,7 @@ from shaper.types import (
     Outcome,
     Retry,
     Shape,
+    Span,
     Split,
     Task,
     Verdict,
@@ -58,6 +59,7 @@ class Report:
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    skipped_spans: tuple[Span, ...] = ()
     missing: tuple[str, ...] = ()
     run_dir: Path | None = None
 
@@ -127,7 +129,7 @@ class Tally:
         if isinstance(verdict, Accept) and not isinstance(task.work, Merge):
             row["elements"] += task.work.elements
 
-    def report(self, now_s: float, elements: int, skipped: Sequence[str], missing: Sequence[str]) -> Report:
+    def report(self, now_s: float, elements: int) -> Report:
         """Return the totals at `now_s`."""
         offered = self.offered_core_s + self._cores * (now_s - self._at_s)
         return Report(
@@ -145,6 +147,4 @@ class Tally:
             peak_memory_mib=self.peak_memory_mib,
             by_category=self.by_category,
             decisions=tuple(self.decisions),
-            skipped=tuple(skipped),
-            missing=tuple(missing),
         )

@@ -1,0 +1,10 @@
+"""The Coffea plug-in: `from shaper.coffea import ShaperExecutor`."""
+
+from shaper.errors import EngineMissing
+
+try:
+    from shaper.coffea.executor import ShaperExecutor
+except ModuleNotFoundError as error:
+    raise EngineMissing(f"shaper.coffea needs {error.name}: pip install 'shaper[coffea]'") from error
+
+__all__ = ["ShaperExecutor"]

@@ -1,0 +1,146 @@
+"""coffea's work items as sources and back: coalesce what belongs together, carve it anew.
+
+A Runner hands an executor items of a size it chose beforehand. Items of one file that follow each other become one
+source, whose elements are events; a chunk of that source becomes a new item. Everything else (file metadata to fetch,
+an empty file, an item of another kind) is indivisible: one element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from coffea.processor.executor import FileMeta, WorkItem
+
+from shaper.types import Chunk, Source, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The payload of a source: the item it was made of, and whether ranges of it may be carved."""
+
+    item: Any
+    divisible: bool
+
+    def carve(self, span: Span) -> Any:
+        """The item that stands for a span of this source."""
+        if not self.divisible:
+            return self.item
+        return replace(self.item, entrystart=span.start, entrystop=span.stop)
+
+
+def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list[Source]:
+    """Return the sources that hold exactly the elements of `items`.
+
+    Args:
+        reshape: whether items of one file may be joined and cut elsewhere.
+        align: keep the edges of the given items as preferred cuts, for instance because they are cluster edges.
+    """
+    joined: list[tuple[WorkItem, list[int]]] = []
+    last: dict[tuple[Any, ...], int] = {}
+    others: list[Any] = []
+    for item in items:
+        if not (reshape and isinstance(item, WorkItem) and len(item) > 0):
+            others.append(item)
+            continue
+        key = (item.dataset, item.filename, item.treename, item.fileuuid, item.preload, _hashable(item.usermeta))
+        at = last.get(key)
+        if at is not None and joined[at][0].entrystop == item.entrystart:
+            before, edges = joined[at]
+            joined[at] = (replace(before, entrystop=item.entrystop), [*edges, item.entrystart])
+        else:
+            last[key] = len(joined)
+            joined.append((item, []))
+    names: dict[str, int] = {}
+    made = [
+        Source(
+            _name(f"{item.filename}:{item.treename}", names),
+            len(item),
+            start=item.entrystart,
+            cuts=tuple(edges) if align else (),
+            group=item.dataset,
+            payload=Piece(item, divisible=True),
+            identity=item.fileuuid.hex() if isinstance(item.fileuuid, bytes) else str(item.fileuuid),
+        )
+        for item, edges in joined
+    ]
+    for item in sorted(others, key=_label) if all(isinstance(i, FileMeta) for i in others) else others:
+        group = getattr(item, "dataset", "")
+        made.append(Source(_name(_label(item), names), 1, group=group, payload=Piece(item, divisible=False)))
+    return made
+
+
+def _hashable(meta: Any) -> Any:
+    """User metadata as a key: items that share the object, or look the same, belong together."""
+    return None if meta is None else repr(sorted(meta.items(), key=lambda pair: str(pair[0])))
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, WorkItem):
+        return f"{item.filename}:{item.treename}[{item.entrystart}:{item.entrystop}]"
+    if isinstance(item, FileMeta):
+        return f"{item.filename}:{item.treename}"
+    return str(item)[:200] or type(item).__name__
+
+
+def _name(label: str, names: dict[str, int]) -> str:
+    """Make a label unique: one file may be in two datasets, or be listed twice."""
+    count = names[label] = names.get(label, 0) + 1
+    return label if count == 1 else f"{label} ({count})"
+
+
+def carve(chunk: Chunk) -> list[tuple[Span, Any]]:
+    """The items of a chunk, each with its span."""
+    return [(span, span.source.payload.carve(span)) for span in chunk.spans]
+
+
+def uncovered(given: Sequence[Source], processed: Iterable[Any], skipped: Iterable[Span]) -> list[str]:
+    """Say, one line each, where what was processed and skipped does not tile what was given, file by file.
+
+    `processed` are the WorkItems that coffea's own function says it has run.
+    """
+    ranges: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for item in processed:
+        ranges.setdefault(_file(item), []).append((item.entrystart, item.entrystop))
+    for span in skipped:
+        ranges.setdefault(_file(span.source.payload.item), []).append(_entries(span))
+    faults = []
+    wanted: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for source in given:
+        if isinstance(source.payload.item, WorkItem):
+            whole = Span(source, source.start, source.stop)
+            wanted.setdefault(_file(source.payload.item), []).append(_entries(whole))
+    for file in [*wanted, *(file for file in ranges if file not in wanted)]:
+        faults += _differences(":".join(map(str, file[:3])), wanted.get(file, []), ranges.get(file, []))
+    return faults
+
+
+def _file(item: WorkItem) -> tuple[Any, ...]:
+    return item.dataset, item.filename, item.treename
+
+
+def _entries(span: Span) -> tuple[int, int]:
+    piece: Piece = span.source.payload
+    return (span.start, span.stop) if piece.divisible else (piece.item.entrystart, piece.item.entrystop)
+
+
+def _differences(file: str, wanted: list[tuple[int, int]], got: list[tuple[int, int]]) -> list[str]:
+    """Compare how often every entry is wanted and got, at every edge."""
+    change: dict[int, int] = {}
+    for ranges, sign in ((wanted, 1), (got, -1)):
+        for start, stop in ranges:
+            if start < stop:
+                change[start] = change.get(start, 0) + sign
+                change[stop] = change.get(stop, 0) - sign
+    faults = []
+    depth = 0
+    edges = sorted(change)
+    for at, after in pairwise(edges):
+        depth += change[at]
+        if depth > 0:
+            faults.append(f"{file} entries {at} to {after} were not processed")
+        elif depth < 0:
+            faults.append(f"{file} entries {at} to {after} were processed more than once")
+    return faults
