@@ -1,1 +1,1 @@
-"""A TopEFT-like search for new physics in events with several leptons: generator, Coffea processor, evaluation, plots."""
+"""A TopEFT-like search for new physics in events with several leptons: generator, Coffea processor, plots."""

@@ -1,7 +1,7 @@
 """Generates NanoAOD-like ROOT files whose sizes and contents are as uneven as those of a real analysis.
 
-Events per file are lognormal (sd of the logarithm 0.9), the complexity of a file lognormal (0.25), the activity of an event
-Gamma(4, 1/4), multiplicities Poisson. Files hold clusters of 32,768 events, compressed with zstd level 1.
+Events per file are lognormal (sd of the logarithm 0.9), the complexity of a file lognormal (0.25), the activity of an
+event Gamma(4, 1/4), multiplicities Poisson. Files hold clusters of 32,768 events, compressed with zstd level 1.
 
 A folder remembers in `manifest.json` what it was generated with and is used again as long as that is what is asked for.
 Run as `python -m examples.topeft.generate --help`.

@@ -184,7 +184,7 @@ def _quadratic_form(
 ) -> Floats:
     """Return (events, (n+1)(n+2)/2) terms of sum_k (v_k . w)^2, which no point w makes negative.
 
-    v_1 is the amplitude with the standard-model part and its interference, v_2 and v_3 are new-physics amplitudes without.
+    v_1 is the amplitude with the standard-model part and its interference; v_2 and v_3 are new physics alone.
     Effects grow with the hardness of the event; a process is blind to about a third of the coefficients.
     """
     character = np.random.default_rng(list(sample.name.encode()))  # of the process, not of the seed

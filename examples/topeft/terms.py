@@ -4,7 +4,7 @@
 |---|---|---|
 | n | number of Wilson coefficients | |
 | w | 1 and a point in their space; all w_i = 0 is the standard model | (n + 1,) |
-| c | terms of the form, a lower triangle packed row by row: index(i, j) = i (i + 1) / 2 + j | (..., Q), Q = (n + 1)(n + 2) / 2 |
+| c | terms of the form, a lower triangle packed by rows: index(i, j) = i (i + 1) / 2 + j | (..., Q = (n+1)(n+2)/2) |
 | d | terms of its square, i >= j >= k >= l: index = C(i+3, 4) + C(j+2, 3) + C(k+1, 2) + l | (..., C(n + 4, 4)) |
 """
 
