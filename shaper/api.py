@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper import journal as journals
+from shaper import records
 from shaper.code import pack
 from shaper.dataset import as_sources
 from shaper.engines.engine import Engine
@@ -25,6 +26,7 @@ from shaper.loop import Watch, outcome
 from shaper.loop import run as run_loop
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
+from shaper.records import Recorder
 from shaper.tally import Report, Tally
 from shaper.types import (
     Backlog,
@@ -42,6 +44,7 @@ from shaper.types import (
 
 RUNS = "shaper-runs"
 _DESCRIPTION = "run.json"
+_LINES_KEPT = 1000
 _LATEST = "latest"
 
 
@@ -213,7 +216,11 @@ class _Run:
     def go(self) -> tuple[Report, Mapping[str, object]]:
         session, ledger, journal = self._open()
         tally = Tally()
-        watches: list[Watch] = [tally, *self._watches(ledger, session)]
+        recorder = self._recorder(ledger, session)
+        watches: list[Watch] = [tally]
+        if recorder is not None:
+            watches.append(recorder)
+        watches += self._progress(ledger)
         together = _Watches(watches)
         status, message = "failed", ""
         try:
@@ -238,7 +245,16 @@ class _Run:
                 missing=tuple(ledger.missing()),
                 run_dir=self.run_dir,
             )
-            self._end(ledger, status, message)
+            if recorder is not None:
+                entry = {
+                    "status": status,
+                    "message": message,
+                    "elements_done": ledger.settled_elements,
+                    "elements": ledger.elements,
+                    "missing": ledger.missing()[:_LINES_KEPT],
+                    "skipped": ledger.skipped()[:_LINES_KEPT],
+                }
+                recorder.end(self.engine.now_s, entry)
         return report, values
 
     def close(self) -> None:
@@ -276,11 +292,35 @@ class _Run:
         code = self.codes.get(plan.name)
         return code.fingerprint if code is not None else ""
 
-    def _watches(self, ledger: Ledger, session: int) -> list[Watch]:
-        return []
+    def _recorder(self, ledger: Ledger, session: int) -> Recorder | None:
+        if self.run_dir is None:
+            return None
+        settings = getattr(self.policy, "settings", None)
+        recorder = Recorder(self.run_dir / records.NAME, getattr(settings, "risk", None))
+        self._closing.callback(recorder.close)
+        recorder.run(
+            {
+                "session": session,
+                "started_unix_s": round(time.time() - self.engine.now_s, 3),
+                "name": self.name,
+                "engine": self.engine.name,
+                "policy": self.policy.name,
+                "stages": [
+                    {
+                        "name": plan.name,
+                        "category": plan.category,
+                        "elements": sum(source.elements or 0 for source in plan.sources),
+                        "sources": len(plan.sources),
+                    }
+                    for plan in self.plans
+                ],
+                "already_done_elements": ledger.settled_elements,
+            }
+        )
+        return recorder
 
-    def _end(self, ledger: Ledger, status: str, message: str) -> None:
-        pass
+    def _progress(self, ledger: Ledger) -> list[Watch]:
+        return []
 
     def _outcome(self, ledger: Ledger, watches: _Watches) -> Mapping[str, object]:
         try:

@@ -1,0 +1,291 @@
+"""What was observed and decided, one JSON object a line, for reports and for replays.
+
+Every line has `kind` and `at_s`, seconds on the engine's clock since its session began; a `run` line begins a session.
+A session that was killed has no `end` line, and its last line may be cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shaper.errors import BadInput, Damaged
+from shaper.models.beliefs import Beliefs, GroupBeliefs
+from shaper.models.line import Line
+from shaper.types import (
+    Accept,
+    Backlog,
+    Capacity,
+    Merge,
+    Observation,
+    Outcome,
+    Retry,
+    Shape,
+    Split,
+    Task,
+    TaskId,
+    Verdict,
+)
+
+NAME = "records.jsonl"
+
+Entry = Mapping[str, Any]
+
+# A chunksize is written down when it changed by more than this share, or when its reason is of another kind.
+_CHANGE = 0.1
+
+
+class Recorder:
+    """A watch that writes the records of one session; a kill loses at most the line that is being written."""
+
+    def __init__(self, path: Path, risk: float | None) -> None:
+        self._file = path.open("ab")
+        self._risk = risk or 0.02
+        self._kinds: list[Any] = []
+        self._shapes: dict[tuple[str, str, bool], tuple[int, str]] = {}
+        self._lines: dict[tuple[str, str], tuple[Line | None, Line | None]] = {}
+        self._expected: dict[TaskId, tuple[float | None, float | None]] = {}
+        self._at_s = 0.0
+
+    def run(self, entry: Mapping[str, Any]) -> None:
+        """Begin a session."""
+        self._write({"kind": "run", "at_s": 0.0, **entry})
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        """Write what changed: workers, chunksizes."""
+        self._at_s = now_s
+        kinds = [[kind.name, kind.cores, kind.memory_mib, kind.count] for kind in capacity.kinds]
+        if kinds != self._kinds:
+            self._kinds = kinds
+            rows = [dict(zip(("name", "cores", "memory_mib", "count"), row, strict=True)) for row in kinds]
+            self._write({"kind": "capacity", "at_s": _t(now_s), "kinds": rows})
+        for shape in shapes:
+            key = (shape.stage, shape.group, shape.fan_in is not None)
+            size = shape.fan_in or shape.elements
+            why = shape.reason.split(":")[0]
+            before = self._shapes.get(key)
+            if before is not None and before[1] == why and abs(size - before[0]) <= _CHANGE * before[0]:
+                continue
+            self._shapes[key] = (size, why)
+            self._write(
+                {
+                    "kind": "shape",
+                    "at_s": _t(now_s),
+                    "stage": shape.stage,
+                    "group": shape.group,
+                    "elements": shape.elements,
+                    "in_flight": shape.in_flight,
+                    "reason": shape.reason,
+                    "fan_in": shape.fan_in,
+                }
+            )
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        """Remember what was expected of a task, to be written beside what it used."""
+        self._expected[task.id] = beliefs.expected(task.category, task.group, task.work)
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        """Write one attempt and its verdict, and the lines where they were fitted again."""
+        self._write(task_entry(seen, verdict, self._expected.pop(seen.task.id, (None, None))))
+        task = seen.task
+        known = beliefs.categories.get(task.category)
+        if known is None:
+            return
+        own = known.groups.get(task.group) if task.group else None
+        for group, about in (("", known.shared), (task.group, own)):
+            if about is not None:
+                self._belief(seen.finished_s, task.category, group, about)
+
+    def _belief(self, at_s: float, category: str, group: str, about: GroupBeliefs) -> None:
+        memory, wall = about.memory.line, about.wall.line
+        before = self._lines.get((category, group))
+        if before is not None and before[0] is memory and before[1] is wall:
+            return
+        self._lines[(category, group)] = (memory, wall)
+        self._write(
+            {
+                "kind": "belief",
+                "at_s": _t(at_s),
+                "category": category,
+                "group": group,
+                "memory": _line(memory, self._risk, about.largest_done),
+                "wall": _line(wall, self._risk, about.largest_done),
+            }
+        )
+
+    def end(self, now_s: float, entry: Mapping[str, Any]) -> None:
+        """End the session; may be called once."""
+        self._write({"kind": "end", "at_s": _t(now_s), **entry})
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._file.close()
+
+    def _write(self, entry: Entry) -> None:
+        self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+
+
+def task_entry(seen: Observation, verdict: Verdict, expected: tuple[float | None, float | None]) -> dict[str, Any]:
+    """One attempt as a line of the records."""
+    task, given = seen.task, seen.task.resources
+    used = None
+    if seen.usage is not None:
+        used = {key: round(value, 6) if value is not None else None for key, value in asdict(seen.usage).items()}
+    return {
+        "kind": "task",
+        "at_s": _t(seen.finished_s),
+        "id": task.id,
+        "stage": task.stage,
+        "group": task.group,
+        "category": task.category,
+        "work": "merge" if isinstance(task.work, Merge) else "process",
+        "elements": task.work.elements,
+        "input_bytes": task.work.input_bytes if isinstance(task.work, Merge) else None,
+        "what": str(task.work),
+        "attempt": task.attempt,
+        "worker": seen.worker,
+        "cores": given.cores,
+        "memory_mib": given.memory_mib,
+        "disk_mib": given.disk_mib,
+        "wall_limit_s": given.wall_s,
+        "expected_memory_mib": _t(expected[0]),
+        "expected_wall_s": _t(expected[1]),
+        "reason": task.reason,
+        "outcome": seen.outcome.value,
+        "submitted_s": _t(seen.submitted_s),
+        "started_s": _t(seen.started_s),
+        "finished_s": _t(seen.finished_s),
+        "detail": seen.detail[:4000],
+        "used": used,
+        "verdict": verdict_name(verdict),
+        "verdict_reason": verdict.reason,
+        "pieces": [piece.elements for piece in verdict.pieces] if isinstance(verdict, Split) else [],
+        "skipped": [str(span) for span in seen.skipped],
+    }
+
+
+def verdict_name(verdict: Verdict) -> str:
+    """`accept`, `retry`, `split` or `give up`."""
+    if isinstance(verdict, Accept):
+        return "accept"
+    if isinstance(verdict, Retry):
+        return "retry"
+    return "split" if isinstance(verdict, Split) else "give up"
+
+
+def _t(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)
+
+
+def _line(line: Line | None, risk: float, at: float) -> dict[str, float] | None:
+    if line is None:
+        return None
+    return {
+        "floor": line.floor,
+        "intercept": line.intercept,
+        "slope": line.slope,
+        "sigma": line.sigma,
+        "risk_factor": line.upper(max(at, 1.0), risk) / line.median(max(at, 1.0)),
+        "n": line.n,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session: its `run` line, when it began in seconds after the first one, and its `end` line if it has one."""
+
+    run: Entry
+    offset_s: float
+    end: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All lines of a run by kind, their times on one axis that begins with the first session."""
+
+    sessions: Sequence[Session] = ()
+    tasks: Sequence[Entry] = ()
+    shapes: Sequence[Entry] = ()
+    beliefs: Sequence[Entry] = ()
+    capacities: Sequence[Entry] = ()
+    warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def status(self) -> str:
+        """Of the last session: `done`, `incomplete`, `interrupted`, `failed`, or `not finished` without an end line."""
+        last = self.sessions[-1].end if self.sessions else None
+        return "not finished" if last is None else str(last["status"])
+
+
+_TIMES = ("at_s", "submitted_s", "started_s", "finished_s")
+
+
+def read(run_dir: Path) -> Records:
+    """Read the records of a run.
+
+    Raises:
+        BadInput: there are none.
+        Damaged: a line before the last cannot be read.
+    """
+    path = Path(run_dir) / NAME
+    if not path.is_file():
+        raise BadInput(f"{run_dir} has no {NAME}: it is no run directory, or its run has not begun")
+    entries, faults = _entries(path)
+    return collect(entries, faults)
+
+
+def _entries(path: Path) -> tuple[list[Entry], list[str]]:
+    entries: list[Entry] = []
+    faults: list[str] = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            entry["kind"], entry["at_s"]
+        except (ValueError, KeyError, TypeError) as error:
+            # A killed session leaves a cut line; the next session's first line then follows on it.
+            if number < len(lines) - 1 and b'{"kind":"run"' not in line:
+                raise Damaged(f"{path}, line {number} cannot be read ({error}): remove it and try again") from error
+            faults.append(f"line {number} is cut off and was left out")
+            warnings.warn(f"{path}: line {number} is cut off and is left out", stacklevel=4)
+            again = line.find(b'{"kind":"run"', 1)
+            if again > 0:
+                entries.append(json.loads(line[again:]))
+            continue
+        entries.append(entry)
+    return entries, faults
+
+
+def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
+    """Sort lines by kind and put the times of all sessions on one axis."""
+    sessions: list[Session] = []
+    by_kind: dict[str, list[Entry]] = {"task": [], "shape": [], "belief": [], "capacity": []}
+    offset_s = 0.0
+    for entry in entries:
+        kind = entry["kind"]
+        if kind == "run":
+            began = entry.get("started_unix_s", 0.0)
+            first = sessions[0].run.get("started_unix_s", 0.0) if sessions else began
+            offset_s = max(0.0, began - first)
+            sessions.append(Session(entry, offset_s))
+            continue
+        if offset_s:
+            entry = {**entry, **{k: entry[k] + offset_s for k in _TIMES if entry.get(k) is not None}}
+        if kind == "end":
+            if sessions:
+                sessions[-1] = Session(sessions[-1].run, sessions[-1].offset_s, entry)
+        elif kind in by_kind:
+            by_kind[kind].append(entry)
+    return Records(sessions, by_kind["task"], by_kind["shape"], by_kind["belief"], by_kind["capacity"], tuple(faults))
+
+
+def was(entry: Entry) -> Outcome:
+    """The outcome of a task line."""
+    return Outcome(entry["outcome"])
