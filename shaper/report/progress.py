@@ -1,0 +1,182 @@
+"""What a person sees while a run goes on: a live view on a terminal, one line per change elsewhere; standard error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from shaper.models.beliefs import Beliefs
+from shaper.types import (
+    Accept,
+    Backlog,
+    Capacity,
+    GiveUp,
+    Merge,
+    Observation,
+    Outcome,
+    Retry,
+    Shape,
+    Split,
+    Task,
+    TaskId,
+    Verdict,
+)
+from shaper.units import show_count, show_mib, show_seconds
+
+_REDRAW_S = 0.2
+_CHANGE = 0.25
+_LINES_AT_MOST = 200  # away from a terminal; a log that nobody can read helps nobody
+
+
+class Progress:
+    """A watch that shows.
+
+    Args:
+        elements: of the whole run.
+        done: elements that an earlier session settled.
+        console: where to; standard error by default.
+    """
+
+    def __init__(self, elements: int, done: int = 0, console: Console | None = None) -> None:
+        self.elements, self.done, self.began_at = elements, done, done
+        self.console = console or Console(stderr=True)
+        self.running: dict[TaskId, str] = {}
+        self.tasks = self.splits = self.retries = self.given_up = 0
+        self.shape: Shape | None = None
+        self.allocated_mib: int | None = None
+        self.expected_mib: float | None = None
+        self.used_mib: float | None = None
+        self.now_s = 0.0
+        self.workers = ""
+        self._sizes: dict[tuple[str, str], tuple[int, str]] = {}
+        self._quarter = int(4 * done / elements) if elements else 0
+        self._lines = 0
+        self._drawn_at = 0.0
+        self._live: Live | None = None
+        if self.console.is_terminal:
+            self._live = Live(self._view(), console=self.console, auto_refresh=False, transient=False)
+            self._live.start()
+        elif done:
+            self._say(f"resumed: {show_count(done)} of {show_count(elements)} elements are done already")
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        """Note the chunksize and redraw, a few times a second."""
+        self.now_s = now_s
+        for shape in shapes:
+            if shape.fan_in is not None:
+                continue
+            self.shape = shape
+            key, why = (shape.stage, shape.group), shape.reason.split(":")[0]
+            before = self._sizes.get(key)
+            if before is None or why != before[1] or abs(shape.elements - before[0]) > _CHANGE * before[0]:
+                self._sizes[key] = (shape.elements, why)
+                where = f" of {shape.group}" if shape.group else ""
+                self._say(f"chunks{where} are now {show_count(shape.elements)} elements: {shape.reason}")
+        if self._live is not None and time.monotonic() - self._drawn_at > _REDRAW_S:
+            self.workers = ", ".join(
+                f"{k.count} x {k.cores} cores {show_mib(k.memory_mib)}" for k in capacity.kinds if k.count
+            )
+            self._draw()
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        """Note a task that starts."""
+        self.running[task.id] = task.category
+        if not isinstance(task.work, Merge):
+            self.allocated_mib = task.resources.memory_mib
+            self.expected_mib = beliefs.expected(task.category, task.group, task.work)[0]
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        """Note a task that ended."""
+        self.running.pop(seen.task.id, None)
+        self.tasks += 1
+        self.now_s = seen.finished_s
+        work = seen.task.work
+        if isinstance(work, Merge):
+            if isinstance(verdict, GiveUp):
+                self._say(f"gave up a merge: {_first(verdict.reason)}")
+            return
+        if isinstance(verdict, Accept):
+            self.done += work.elements
+            if seen.usage is not None:
+                self.used_mib = seen.usage.memory_mib
+            self._milestone()
+        elif isinstance(verdict, Split):
+            self.splits += seen.outcome is not Outcome.CANCELLED
+            self._say(f"split {work}: {_first(verdict.reason)}")
+        elif isinstance(verdict, Retry):
+            self.retries += 1
+            self._say(f"again {work}: {_first(verdict.reason)}")
+        elif isinstance(verdict, GiveUp):
+            self.given_up += 1
+            self._say(f"gave up {work}: {_first(verdict.reason)}")
+
+    def _milestone(self) -> None:
+        quarter = int(4 * self.done / self.elements) if self.elements else 0
+        if quarter > self._quarter:
+            self._quarter = quarter
+            rate = self._rate()
+            speed = f", {show_count(rate)} elements/s" if rate else ""
+            self._say(f"{25 * quarter} % done after {show_seconds(self.now_s)}{speed}")
+
+    def _rate(self) -> float | None:
+        new = self.done - self.began_at
+        return new / self.now_s if new > 0 and self.now_s > 0 else None
+
+    # -- showing -------------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        """One line, where nobody watches a live view."""
+        if self._live is not None or self._lines > _LINES_AT_MOST:
+            return
+        self._lines += 1
+        if self._lines > _LINES_AT_MOST:
+            text = "further changes are not shown here; they are in the records"
+        self.console.print(f"shaper: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _draw(self) -> None:
+        assert self._live is not None
+        self._drawn_at = time.monotonic()
+        self._live.update(self._view(), refresh=True)
+
+    def _view(self) -> Group:
+        rate = self._rate()
+        left = (self.elements - self.done) / rate if rate else None
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(f"{show_count(self.done)} of {show_count(self.elements)} elements", style="bold"),
+            ProgressBar(max(1, self.elements), self.done, width=32),
+            f"{show_count(rate)}/s" if rate else "starting",
+            f"about {show_seconds(left)} left" if left is not None else "",
+        )
+        body = Table.grid(padding=(0, 2))
+        merges = sum(1 for category in self.running.values() if category != getattr(self.shape, "stage", category))
+        body.add_row("tasks", f"{len(self.running)} running ({merges} merges), {self.tasks} ended")
+        trouble = f"{self.splits} split, {self.retries} run again, {self.given_up} given up"
+        body.add_row("", Text(trouble, style="yellow" if self.splits or self.retries or self.given_up else "dim"))
+        if self.shape is not None:
+            body.add_row("chunks", f"{show_count(self.shape.elements)} elements: {self.shape.reason}")
+        memory = f"given {show_mib(self.allocated_mib)}, expected {show_mib(self.expected_mib)}"
+        body.add_row("memory", f"{memory}, last used {show_mib(self.used_mib)}")
+        if self.workers:
+            body.add_row("workers", self.workers)
+        return Group(head, body)
+
+    def close(self) -> None:
+        """Draw the last state and give the terminal back; may be called twice."""
+        if self._live is not None:
+            self._draw()
+            self._live.stop()
+            self._live = None
+
+
+def _first(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= 160 else line[:157] + "..."
