@@ -255,6 +255,8 @@ class _Run:
                     "skipped": ledger.skipped()[:_LINES_KEPT],
                 }
                 recorder.end(self.engine.now_s, entry)
+            self._closing.close()
+            self._show(report)
         return report, values
 
     def close(self) -> None:
@@ -320,7 +322,24 @@ class _Run:
         return recorder
 
     def _progress(self, ledger: Ledger) -> list[Watch]:
-        return []
+        if self.progress is False or (self.progress is None and self.engine.name == "simulated"):
+            return []
+        from shaper.report.progress import Progress
+
+        shown = Progress(ledger.elements, ledger.settled_elements)
+        self._closing.callback(shown.close)
+        return [shown]
+
+    def _show(self, report: Report) -> None:
+        """Make the report page and print the summary."""
+        if self.run_dir is not None:
+            from shaper.report.html import make_report
+
+            make_report(self.run_dir)
+        if self.progress is not False and self.engine.name != "simulated":
+            from shaper.report.summary import print_summary
+
+            print_summary(report)
 
     def _outcome(self, ledger: Ledger, watches: _Watches) -> Mapping[str, object]:
         try:

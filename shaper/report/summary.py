@@ -14,7 +14,9 @@ def print_summary(report: Report, console: Console | None = None) -> None:
     console = console or Console(stderr=True)
     table = Table(show_header=False, box=None, padding=(0, 2))
     rate = report.elements / report.makespan_s if report.makespan_s else 0.0
-    table.add_row("elements", f"{show_count(report.elements)} in {show_seconds(report.makespan_s)}, {show_count(rate)}/s")
+    table.add_row(
+        "elements", f"{show_count(report.elements)} in {show_seconds(report.makespan_s)}, {show_count(rate)}/s"
+    )
     table.add_row(
         "tasks",
         f"{report.tasks}: {report.splits} split, {report.retries} run again, {report.losses} lost, "

@@ -1,0 +1,182 @@
+"""Plots as inline SVG, without a plotting library: axes, points, lines, bands, bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, HEIGHT = 620, 320
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 44
+
+# Okabe and Ito's palette: told apart with every kind of colour vision.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A7A00", "#777777")
+BAD = "#D55E00"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A scale from data to pixels; logarithmic where `log`."""
+
+    low: float
+    high: float
+    title: str
+    log: bool = False
+    show: Callable[[float], str] = field(default=lambda value: f"{value:g}")
+
+    def at(self, value: float) -> float:
+        """Position between 0 and 1."""
+        if self.log:
+            low, high = math.log(self.low), math.log(self.high)
+            return (math.log(max(value, self.low)) - low) / (high - low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Round values within the range: powers of ten, or steps of 1, 2 or 5."""
+        if self.log:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            every = max(1, (last - first) // 6)
+            found = [10.0**power for power in range(first, last + 1, every) if self.low <= 10.0**power <= self.high]
+            if len(found) >= 2:
+                return found
+            found = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5)]
+            return [value for value in found if self.low <= value <= self.high]
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+        first_tick = math.ceil(self.low / step) * step
+        return [first_tick + n * step for n in range(int((self.high - first_tick) / step + 1e-9) + 1)]
+
+
+def axis(values: Iterable[float], title: str, *, log: bool = False, show: Callable[[float], str] | None = None) -> Axis:
+    """An axis that holds all values; a linear one begins at zero."""
+    known = [value for value in values if value is not None and math.isfinite(value) and (value > 0 or not log)]
+    if log:
+        low, high = (min(known), max(known)) if known else (1.0, 10.0)
+        low, high = low / 1.25, high * 1.25
+    else:
+        low, high = 0.0, (max(known) if known else 1.0) * 1.05
+        if high <= 0:
+            high = 1.0
+    return Axis(low, high, title, log, show or (lambda value: f"{value:g}"))
+
+
+class Plot:
+    """One plot; add marks, then render."""
+
+    def __init__(self, label: str, x: Axis, y: Axis, *, height: int = HEIGHT) -> None:
+        self.label, self.x, self.y, self.height = label, x, y, height
+        self.marks: list[str] = []
+        self.keys: list[tuple[str, str, str]] = []
+
+    def px(self, value: float) -> float:
+        """Pixel of an x value, clipped to the frame."""
+        return _LEFT + min(1.0, max(0.0, self.x.at(value))) * (WIDTH - _LEFT - _RIGHT)
+
+    def py(self, value: float) -> float:
+        """Pixel of a y value, clipped to the frame."""
+        return self.height - _BOTTOM - min(1.0, max(0.0, self.y.at(value))) * (self.height - _TOP - _BOTTOM)
+
+    def key(self, name: str, colour: str, shape: str = "dot") -> None:
+        """Add an entry to the legend: `dot`, `cross`, `line` or `band`."""
+        self.keys.append((name, colour, shape))
+
+    def points(self, rows: Iterable[tuple[float, float, str]], colour: str, *, radius: float = 2.6) -> None:
+        """Dots at (x, y), each with a tooltip."""
+        for x, y, tip in rows:
+            self.marks.append(
+                f'<circle cx="{self.px(x):.1f}" cy="{self.py(y):.1f}" r="{radius}" fill="{colour}" '
+                f'fill-opacity=".55"><title>{escape(tip)}</title></circle>'
+            )
+
+    def crosses(self, rows: Iterable[tuple[float, float, str]], colour: str = BAD) -> None:
+        """Crosses at (x, y), each with a tooltip."""
+        for x, y, tip in rows:
+            px, py = self.px(x), self.py(y)
+            self.marks.append(
+                f'<path d="M{px - 4:.1f} {py - 4:.1f}l8 8m0 -8l-8 8" stroke="{colour}" stroke-width="2" fill="none">'
+                f"<title>{escape(tip)}</title></path>"
+            )
+
+    def line(
+        self, rows: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False, steps: bool = False
+    ) -> None:
+        """A line through (x, y), in steps where a value holds until the next."""
+        if not rows:
+            return
+        path = [f"M{self.px(rows[0][0]):.1f} {self.py(rows[0][1]):.1f}"]
+        for x, y in rows[1:]:
+            if steps:
+                path.append(f"H{self.px(x):.1f}V{self.py(y):.1f}")
+            else:
+                path.append(f"L{self.px(x):.1f} {self.py(y):.1f}")
+        dash = ' stroke-dasharray="5 4"' if dashed else ""
+        self.marks.append(f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
+
+    def band(self, rows: Sequence[tuple[float, float, float]], colour: str) -> None:
+        """The area between two curves (x, low, high)."""
+        if not rows:
+            return
+        there = [f"{self.px(x):.1f} {self.py(low):.1f}" for x, low, _ in rows]
+        back = [f"{self.px(x):.1f} {self.py(high):.1f}" for x, _, high in reversed(rows)]
+        self.marks.append(f'<path d="M{"L".join(there + back)}Z" fill="{colour}" fill-opacity=".15"/>')
+
+    def bar(self, x0: float, x1: float, y: float, height_px: float, colour: str, tip: str) -> None:
+        """A horizontal bar from x0 to x1 at row y."""
+        left, right = self.px(x0), self.px(x1)
+        self.marks.append(
+            f'<rect x="{left:.1f}" y="{self.py(y) - height_px / 2:.1f}" width="{max(0.6, right - left):.1f}" '
+            f'height="{height_px:.1f}" fill="{colour}" fill-opacity=".85"><title>{escape(tip)}</title></rect>'
+        )
+
+    def render(self) -> str:
+        """The plot as an SVG element."""
+        parts = [
+            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.label, quote=True)}">',
+            self._frame(),
+            *self.marks,
+            "</svg>",
+        ]
+        return "".join(parts) + self._legend()
+
+    def _frame(self) -> str:
+        parts = []
+        bottom = self.height - _BOTTOM
+        for value in self.x.ticks():
+            px = self.px(value)
+            parts.append(f'<path class="grid" d="M{px:.1f} {_TOP}V{bottom}"/>')
+            parts.append(
+                f'<text x="{px:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(self.x.show(value))}</text>'
+            )
+        for value in self.y.ticks():
+            py = self.py(value)
+            parts.append(f'<path class="grid" d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}"/>')
+            parts.append(
+                f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{escape(self.y.show(value))}</text>'
+            )
+        middle = (_LEFT + WIDTH - _RIGHT) / 2
+        parts.append(
+            f'<text class="title" x="{middle}" y="{self.height - 6}" text-anchor="middle">{escape(self.x.title)}</text>'
+        )
+        centre = (_TOP + bottom) / 2
+        parts.append(
+            f'<text class="title" transform="translate(13 {centre}) rotate(-90)" text-anchor="middle">'
+            f"{escape(self.y.title)}</text>"
+        )
+        parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>')
+        return "".join(parts)
+
+    def _legend(self) -> str:
+        if not self.keys:
+            return ""
+        rows = []
+        for name, colour, shape in self.keys:
+            mark = {
+                "dot": f'<circle cx="6" cy="6" r="4" fill="{colour}"/>',
+                "cross": f'<path d="M2 2l8 8m0 -8l-8 8" stroke="{colour}" stroke-width="2"/>',
+                "line": f'<path d="M0 6H12" stroke="{colour}" stroke-width="2"/>',
+                "band": f'<rect width="12" height="12" fill="{colour}" fill-opacity=".3"/>',
+            }[shape]
+            rows.append(f'<span><svg width="12" height="12" aria-hidden="true">{mark}</svg> {escape(name)}</span>')
+        return f'<p class="legend">{"".join(rows)}</p>'
