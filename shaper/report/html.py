@@ -167,7 +167,7 @@ def _waste(records: Records) -> str:
         f"<td class='n'>{value / total:.1%}</td></tr>"
         for (name, value), colour in zip(costs.items(), colours, strict=True)
     )
-    head = "<tr><th>core time</th><th>core-seconds</th><th>share</th></tr>"
+    head = "<tr><th>core time</th><th class='n'>core-seconds</th><th class='n'>share</th></tr>"
     table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
     return _section(
         "Where the core time went", f"<div class='share' role='img' aria-label='core time'>{bars}</div>{table}"
@@ -185,7 +185,7 @@ def _troubles(records: Records) -> str:
         for t in troubled[:_TROUBLES]
     )
     note = _more(len(troubled) - _TROUBLES)
-    head = "<tr><th>s</th><th>task</th><th>what</th><th>outcome</th><th>detail</th><th>verdict</th></tr>"
+    head = "<tr><th class='n'>s</th><th>task</th><th>what</th><th>outcome</th><th>detail</th><th>verdict</th></tr>"
     return _section(
         "What went wrong", f"<div class='scroll'><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{note}"
     )
@@ -211,7 +211,7 @@ def _decisions(records: Records) -> str:
         f"<td>{escape(_first(why))}</td></tr>"
         for at, where, what, why in kept
     )
-    head = "<tr><th>s</th><th>for</th><th>decision</th><th>why</th></tr>"
+    head = "<tr><th class='n'>s</th><th>for</th><th>decision</th><th>why</th></tr>"
     search = "<input id='filter' type='search' placeholder='filter' aria-label='filter the decisions'>"
     table = f"<div class='scroll'><table id='decisions'><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
     return _section("Decisions", f"{search}{table}{_more(len(lines) - len(kept))}")

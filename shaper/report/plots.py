@@ -77,32 +77,38 @@ def chunksizes(records: Records) -> Plot:
 
 
 def against_size(records: Records, what: str, category: str) -> Plot:
-    """Memory (`memory_mib`) or time (`wall_s`) against size, with the last fit and its risk band."""
-    tasks = [t for t in records.tasks if t["category"] == category and t["used"] and t["used"].get(what)]
+    """Memory (`memory_mib`) or time a slot is held (`wall_s`) against size, with the last fit and its risk band."""
     memory = what == "memory_mib"
+    tasks = [{**t, "y": _y(t, memory)} for t in records.tasks if t["category"] == category and _y(t, memory)]
     done = [t for t in tasks if t["outcome"] == "done"]
     bad = [t for t in tasks if t["outcome"] == ("out of memory" if memory else "out of time")]
     sizes = [t["elements"] for t in tasks]
     plot = Plot(
         f"{'memory' if memory else 'time'} against size, {category}",
         axis(sizes, "elements per task", log=True, show=_size),
-        axis([t["used"][what] for t in tasks], "memory, MiB" if memory else "time, s", log=not memory),
+        axis([1.1 * t["y"] for t in tasks], "memory, MiB" if memory else "time a slot is held, s", log=not memory),
     )
     colours = _colours(groups_of(tasks))
     for group, colour in colours.items():
         mine = [t for t in done if t["group"] == group]
-        plot.points([(t["elements"], t["used"][what], _tip(t)) for t in thinned(mine)], colour)
+        plot.points([(t["elements"], t["y"], _tip(t)) for t in thinned(mine)], colour)
         belief = _last_belief(records, category, group)
         line = (belief or {}).get("memory" if memory else "wall")
         if line and len(colours) <= 4 and sizes:
             _fit(plot, line, [t["elements"] for t in mine], colour)
-    plot.crosses([(t["elements"], t["used"][what], _tip(t)) for t in thinned(bad)])
+    plot.crosses([(t["elements"], t["y"], _tip(t)) for t in thinned(bad)])
     _keys(plot, colours)
     if bad:
         plot.key("over its limit", BAD, "cross")
     if len(colours) <= 4:
         plot.key("fit, and the allocation at the stated risk", COLOURS[0], "band")
     return plot
+
+
+def _y(task: Entry, memory: bool) -> float | None:
+    if memory:
+        return (task["used"] or {}).get("memory_mib")
+    return task["finished_s"] - task["started_s"] if task["started_s"] is not None else None
 
 
 def _fit(plot: Plot, line: Mapping[str, float], sizes: Sequence[int], colour: str) -> None:
