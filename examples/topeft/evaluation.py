@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import hist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,35 +15,9 @@ from examples.topeft.quadratic import Category, QuadraticHist
 Array = NDArray[np.float64]
 
 # of the Warsaw basis with top quarks, in the order of the terms
-COEFFICIENT_NAMES = tuple(
-    [
-        "ctW",
-        "ctZ",
-        "ctp",
-        "cpQM",
-        "ctG",
-        "cbW",
-        "cpQ3",
-        "cptb",
-        "cpt",
-        "cQl3i",
-        "cQlMi",
-        "cQei",
-        "ctli",
-        "ctei",
-        "ctlSi",
-        "ctlTi",
-        "cQq13",
-        "cQq83",
-        "cQq11",
-        "ctq1",
-        "cQq81",
-        "ctq8",
-        "ctt1",
-        "cQQ1",
-        "cQt8",
-        "cQt1",
-    ]
+COEFFICIENT_NAMES = (
+    *("ctW", "ctZ", "ctp", "cpQM", "ctG", "cbW", "cpQ3", "cptb", "cpt", "cQl3i", "cQlMi", "cQei", "ctli"),
+    *("ctei", "ctlSi", "ctlTi", "cQq13", "cQq83", "cQq11", "ctq1", "cQq81", "ctq8", "ctt1", "cQQ1", "cQt8", "cQt1"),
 )
 
 
@@ -178,8 +153,6 @@ def scan(histogram: QuadraticHist, channel: str, coefficient: int, values: Array
 
 def _one_bin(histogram: QuadraticHist) -> QuadraticHist:
     """Return the histogram with one bin, so that variations of the shape do not count as variations of the yield."""
-    import hist
-
     out = QuadraticHist(hist.axis.Regular(1, 0, 1, name="all"))
     empty = (0, 0)
     out.sums = {c: np.pad(v.sum(axis=0, keepdims=True), ((1, 1), empty)) for c, v in histogram.sums.items()}

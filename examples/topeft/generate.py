@@ -44,8 +44,8 @@ class Settings:
         seed: same seed, same events.
     """
 
-    events: int = 1_000_000
-    files: int = 30
+    events: int = 4_400_000
+    files: int = 48
     coefficients: int = 26
     seed: int = 1
 

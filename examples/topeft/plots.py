@@ -96,7 +96,7 @@ def draw_yields(rows: Sequence[Yield], caption: Caption) -> Figure:
             continue
         ratio.text(np.mean(mine) + 0.5, -0.34, CHANNEL_LABELS[name], transform=ratio.get_xaxis_transform(), ha="center")
         for axes in (main, ratio) if mine[0] else ():
-            axes.axvline(mine[0], color="0.4", linestyle=":", linewidth=1)
+            axes.axvline(mine[0], ymax=0.66 if axes is main else 1.0, color="0.4", linestyle=":", linewidth=1)
     ratio.text(1.0, -0.52, "Jets, by channel", transform=ratio.transAxes, ha="right", fontsize=13)
     return figure
 
