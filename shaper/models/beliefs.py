@@ -63,7 +63,7 @@ class GroupBeliefs:
     Args:
         memory: MiB against size.
         wall: seconds a slot is held against size, all overheads included.
-        done, exhausted, failed: attempts that ended so.
+        done, exhausted, failed: attempts of this very group that ended so.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
         limit_mib: largest memory limit that was exceeded.
@@ -132,9 +132,13 @@ class CategoryBeliefs:
     groups: Mapping[str, GroupBeliefs] = field(default_factory=dict)
 
     def group(self, name: str) -> GroupBeliefs:
-        """The beliefs about a group: its own, or the category's where it has none that could predict."""
+        """The beliefs about a group; what it has not shown itself is taken from the category."""
         own = self.groups.get(name)
-        return own if own is not None and own.memory.line is not None else self.shared
+        if own is None or own.memory.line is None:
+            return replace(self.shared, done=0) if name else self.shared
+        if own.wall.line is None:
+            return replace(own, wall=self.shared.wall, largest_done=self.shared.largest_done)
+        return own
 
 
 @dataclass(frozen=True, slots=True)

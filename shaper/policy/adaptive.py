@@ -37,6 +37,8 @@ from shaper.work import split
 _PROBE_ELEMENTS = 1024
 _PROBE_SHARE = 512
 _PROBE_SPREAD = (1, 4, 16)
+# The first tasks of another group are this much smaller than what its category suggests.
+_FIRST_SHARE = 4
 
 
 class Adaptive:
@@ -118,7 +120,8 @@ class Adaptive:
             room = max(1, round(free * size.slots))
             if self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
-                size = Size(max(1, size.elements // 2), size.slots, f"first of {group.group}: half of {size.reason}")
+                smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
+                size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             elements = even(size.elements, group.pending_elements, size.slots)
             tasks = group.waiting + -(-group.pending_elements // elements)
             more = min(room, tasks)

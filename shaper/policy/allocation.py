@@ -10,13 +10,17 @@ from shaper.policy.settings import Settings
 from shaper.types import Capacity, Resources, WorkerKind
 
 _LEAST_MIB = 64
+_SPARE = 2.0
+_FAR = 2.0
+_MERGE_FACTOR = 4.0
 
 
 def allocate(x: float, about: GroupBeliefs, capacity: Capacity, settings: Settings, *, merge: bool) -> Resources:
     """Return the resources for work of size x.
 
-    Unknown memory: an equal share of the largest worker. Known: the upper estimate at the stated risk, at most a whole
-    worker (or the user's cap) and, after an exhaustion at this size, more than the limit that was too small.
+    Unknown memory, or a group that has finished nothing yet: an equal share of the largest worker. Known: the upper
+    estimate at the stated risk, at most a whole worker or the user's cap; and while that is less than the equal share,
+    up to `_SPARE` times as much, because memory that no other task could use insures for nothing.
     """
     largest = capacity.largest
     if largest is None:
@@ -26,8 +30,14 @@ def allocate(x: float, about: GroupBeliefs, capacity: Capacity, settings: Settin
     if line is None:
         return Resources(settings.cores, share)
     need = line.upper(x, settings.risk)
-    if settings.objective == "retries":
+    if merge and x > _FAR * about.largest_done:
+        # Two results are held at a time; what they take beside their pickled size is known better than a line
+        # through merges of other sizes.
+        need = min(need, line.floor + _MERGE_FACTOR * x / 1024)
+    if settings.objective == "retries" or about.done == 0:
         need = max(need, float(share))
+    elif settings.objective == "throughput":
+        need = max(need, min(float(share), _SPARE * need))
     cap = largest.memory_mib if merge else limited(largest.memory_mib, settings)
     return Resources(settings.cores, rounded(need, cap))
 
