@@ -125,7 +125,7 @@ def _inputs(options: argparse.Namespace, console: Console) -> Inputs:
             name = path.stem
             while name in fileset:
                 name += "'"
-            fileset[name] = {"files": {str(path): TREE}, "metadata": {"process": name}}
+            fileset[name] = {"files": {str(path.resolve()): TREE}, "metadata": {"process": name}}
         return Inputs(fileset, None, "generator weights")
     settings = Settings(options.events, options.files, options.coefficients, options.seed)
     with console.status(f"{settings.events} events in {settings.files} files (generated once, kept in {options.data})"):

@@ -88,7 +88,7 @@ class Manifest:
             mine = [f for f in self.files if f.process == process]
             weight = cross_sections[process] * LUMINOSITY_PER_FB / sum(f.sum_weights for f in mine)
             out[process] = {
-                "files": {str(self.folder / f.path): "Events" for f in mine},
+                "files": {str((self.folder / f.path).resolve()): "Events" for f in mine},
                 "metadata": {"process": process, "weight": weight},
             }
         return out
