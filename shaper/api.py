@@ -21,6 +21,7 @@ from shaper.code import pack
 from shaper.dataset import as_sources
 from shaper.engines.engine import Engine
 from shaper.errors import BadInput, Damaged, Incomplete, ProcessFailed, ShaperError
+from shaper.failed import FailedWork
 from shaper.ledger import Ledger, StagePlan
 from shaper.loop import Watch, outcome
 from shaper.loop import run as run_loop
@@ -220,6 +221,8 @@ class _Run:
         watches: list[Watch] = [tally]
         if recorder is not None:
             watches.append(recorder)
+        if self.run_dir is not None:
+            watches.append(FailedWork(self.run_dir, list(self.codes.values())))
         watches += self._progress(ledger)
         together = _Watches(watches)
         status, message = "failed", ""
@@ -230,6 +233,8 @@ class _Run:
             status = "done"
         except KeyboardInterrupt:
             status, message = "interrupted", "stopped by the user"
+            self.engine.close()
+            self._tell_stopped(ledger)
             raise
         except Incomplete as error:
             status, message = "incomplete", str(error)
@@ -329,6 +334,11 @@ class _Run:
         shown = Progress(ledger.elements, ledger.settled_elements)
         self._closing.callback(shown.close)
         return [shown]
+
+    def _tell_stopped(self, ledger: Ledger) -> None:
+        if self.run_dir is not None:
+            safe = f"{ledger.settled_elements} of {ledger.elements} elements are safe in {self.run_dir}"
+            print(f"shaper: stopped; {safe}; to go on: shaper resume {self.run_dir}", file=sys.stderr)
 
     def _show(self, report: Report) -> None:
         """Make the report page and print the summary."""

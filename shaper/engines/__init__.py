@@ -1,6 +1,8 @@
 """What runs tasks: one file per engine, one common interface."""
 
+from shaper.engines.cluster import WorkerSpec
 from shaper.engines.engine import Engine
 from shaper.engines.local import Local
+from shaper.engines.simulated import Simulated
 
-__all__ = ["Engine", "Local"]
+__all__ = ["Engine", "Local", "Simulated", "WorkerSpec"]

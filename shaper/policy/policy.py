@@ -12,7 +12,9 @@ from shaper.types import Backlog, Cancel, Capacity, Observation, Resources, Shap
 class Policy(Protocol):
     """Decides sizes, allocations and what to do about each outcome; every decision carries its reason."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For reports: `adaptive`, `published`, ..."""
 
     def shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         """Return what should be in flight, merges first; called once per turn of the loop."""

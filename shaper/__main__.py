@@ -1,0 +1,6 @@
+"""`python -m shaper`."""
+
+from shaper.cli import main
+
+if __name__ == "__main__":
+    main()
