@@ -95,6 +95,9 @@ def outcome(ledger: Ledger, engine: Engine) -> Mapping[str, object]:
     values = {name: None if root is None else engine.fetch(root) for name, root in ledger.roots().items()}
     missing = ledger.missing()
     if missing:
-        shown = "; ".join(missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise Incomplete(f"{len(missing)} parts of the dataset have no result: {shown}", values, missing)
+        shown = "; ".join(line.splitlines()[0] for line in missing[:3]) + (
+            f"; and {len(missing) - 3} more" if len(missing) > 3 else ""
+        )
+        count = "1 part" if len(missing) == 1 else f"{len(missing)} parts"
+        raise Incomplete(f"no result for {count} of the dataset: {shown}", values, missing)
     return values

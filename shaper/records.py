@@ -29,6 +29,7 @@ from shaper.types import (
     Task,
     TaskId,
     Verdict,
+    last_shapes,
 )
 
 NAME = "records.jsonl"
@@ -63,7 +64,7 @@ class Recorder:
             self._kinds = kinds
             rows = [dict(zip(("name", "cores", "memory_mib", "count"), row, strict=True)) for row in kinds]
             self._write({"kind": "capacity", "at_s": _t(now_s), "kinds": rows})
-        for shape in shapes:
+        for shape in last_shapes(shapes):
             key = (shape.stage, shape.group, shape.fan_in is not None)
             size = shape.fan_in or shape.elements
             why = shape.reason.split(":")[0]

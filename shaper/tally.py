@@ -21,6 +21,7 @@ from shaper.types import (
     Split,
     Task,
     Verdict,
+    last_shapes,
 )
 
 _DECISIONS_KEPT = 1000
@@ -97,7 +98,7 @@ class Tally:
         self._cores, self._at_s = capacity.cores, now_s
         if len(self.decisions) >= _DECISIONS_KEPT:
             return
-        for shape in shapes:
+        for shape in last_shapes(shapes):
             if shape.fan_in is not None:
                 continue
             before = self._last.get((shape.stage, shape.group))

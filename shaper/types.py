@@ -396,6 +396,11 @@ class Shape:
     cross_sources: bool = True
 
 
+def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:
+    """The last shape of each group, and of its merges: a policy may ask for several sizes at once, as for probes."""
+    return list({(shape.stage, shape.group, shape.fan_in is not None): shape for shape in shapes}.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Accept:
     """Take the result; `skipped` spans are reported and never processed."""

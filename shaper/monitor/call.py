@@ -17,7 +17,7 @@ class Call:
         work: a pickled Chunk, or the paths and checksums of the results to merge, in order.
         resources: limits; a limit that is None is not enforced.
         result_path: where the pickled result goes.
-        sandbox: working directory of the attempt, made and removed around it.
+        sandbox: folder for what the attempt writes for itself (TMPDIR), made and removed around it.
         log_stem: standard output and error go to this path with `.out` and `.err`.
     """
 

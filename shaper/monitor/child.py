@@ -8,6 +8,7 @@ import pickle
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -80,11 +81,12 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
 
 
 def _settle_in(call: Call) -> None:
-    """A session, a sandbox, logs and threads of its own."""
+    """A session, a sandbox, logs and threads of its own; the working directory stays the manager's."""
     os.setsid()
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_DFL)
-    os.chdir(call.sandbox)
+    os.environ["TMPDIR"] = os.environ["SHAPER_SANDBOX"] = call.sandbox
+    tempfile.tempdir = None
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     for number, ending in ((1, "out"), (2, "err")):

@@ -6,6 +6,7 @@ Costs, measured: statm 10 us, stat 15 us, children 10 us per thread, smaps_rollu
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,9 +20,9 @@ def rss_mib(statm: str) -> float:
     return int(statm.split(None, 2)[1]) * PAGE_BYTES / _MIB
 
 
-def cpu_s(stat: str) -> float:
+def cpu_s(line: str) -> float:
     """User and system time of a process, its waited-for children included, from the text of /proc/PID/stat."""
-    fields = stat[stat.rindex(")") + 2 :].split()  # the name may hold blanks and brackets
+    fields = line[line.rindex(")") + 2 :].split()  # the name may hold blanks and brackets
     return sum(map(int, fields[11:15])) / _TICKS_PER_S
 
 
@@ -108,7 +109,30 @@ def total_pss_mib(pids: Iterable[int]) -> float:
 
 def total_cpu_s(pids: Iterable[int]) -> float:
     """Sum of user and system time."""
-    return sum(cpu_s(stat) for pid in pids if (stat := text(f"/proc/{pid}/stat")))
+    return sum(cpu_s(line) for pid in pids if (line := text(f"/proc/{pid}/stat")))
+
+
+def open_for_writing(pids: Iterable[int]) -> dict[tuple[int, int], tuple[str, int]]:
+    """Regular files that processes have open for writing: (device, inode) -> (path, allocated bytes)."""
+    found: dict[tuple[int, int], tuple[str, int]] = {}
+    for pid in pids:
+        folder = f"/proc/{pid}/fd"
+        try:
+            numbers = os.listdir(folder)  # noqa: PTH208
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        for number in numbers:
+            try:
+                # The link's own permission bits say how the file was opened.
+                if not os.lstat(f"{folder}/{number}").st_mode & 0o200:
+                    continue
+                status = os.stat(f"{folder}/{number}")  # noqa: PTH116
+                if stat.S_ISREG(status.st_mode):
+                    path = os.readlink(f"{folder}/{number}")  # noqa: PTH115
+                    found[(status.st_dev, status.st_ino)] = path, status.st_blocks * 512
+            except OSError:
+                continue
+    return found
 
 
 def disk_mib(folder: Path) -> float:

@@ -24,12 +24,12 @@ from shaper.monitor import child, sample
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.child import Functions, Note
 from shaper.types import Outcome, Usage
-from shaper.units import show_mib, show_seconds
+from shaper.units import MIB, show_mib, show_seconds
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _GROWTH_MIB_PER_S = 4096.0  # memory is not touched faster than this, so the next look can wait accordingly
 _SHORTEST_S, _LONGEST_S = 0.002, 0.02
-_DISK_EVERY_S, _CPU_EVERY_S, _PSS_EVERY_S = 0.05, 0.2, 0.01
+_DISK_EVERY_S, _CPU_EVERY_S, _PSS_EVERY_S = 0.03, 0.2, 0.01
 _PSS_COST_SHARE = 5  # proportional sizes are read at most a fifth of the time
 _KILL_DEADLINE_S = 5.0
 _STDERR_LINES = 8
@@ -100,6 +100,7 @@ class _Attempt:
         self.exceeded: tuple[Outcome, str] | None = None
         self.peak_mib = 0.0
         self.disk_mib: float | None = None
+        self._written: dict[tuple[int, int], tuple[str, int]] = {}
         self.cpu_s = 0.0
         self.cores_peak: float | None = None
         self.read_bytes: int | None = None
@@ -127,7 +128,7 @@ class _Attempt:
         note = self._note(note_fd)
         os.close(note_fd)
         if self.disk_mib is None or self.call.resources.disk_mib is not None:
-            self._look_at_disk(sandbox)
+            self._look_at_disk(sandbox, [])
         shutil.rmtree(sandbox, ignore_errors=True)
         self.peak_mib = max(self.peak_mib, rusage.ru_maxrss / 1024)
         limit = self.call.resources.memory_mib
@@ -186,7 +187,7 @@ class _Attempt:
         if limits.wall_s is not None and now - self.started > limits.wall_s:
             self.exceeded = Outcome.OUT_OF_TIME, f"ran longer than its limit of {show_seconds(limits.wall_s)}"
         if now >= self._disk_at:
-            self._look_at_disk(Path(self.call.sandbox))
+            self._look_at_disk(Path(self.call.sandbox), pids)
         if now - self._cpu_at >= _CPU_EVERY_S:
             total = sample.total_cpu_s(pids)
             self.cores_peak = max(self.cores_peak or 0.0, (total - self.cpu_s) / (now - self._cpu_at))
@@ -212,14 +213,27 @@ class _Attempt:
         self._pss_at = now + max(_PSS_EVERY_S, _PSS_COST_SHARE * (time.monotonic() - now))
         return exact
 
-    def _look_at_disk(self, sandbox: Path) -> None:
+    def _look_at_disk(self, sandbox: Path, pids: list[int]) -> None:
+        """The sandbox, and what the task has open for writing elsewhere, or had when it was last looked at."""
         now = time.monotonic()
-        used = sample.disk_mib(sandbox)
+        for inode, (path, size_bytes) in sample.open_for_writing(pids).items():
+            if not path.startswith((str(sandbox), self.call.result_path, self.call.log_stem)):
+                self._written[inode] = path, size_bytes
+        elsewhere = 0
+        for inode, (path, size_bytes) in self._written.items():
+            try:
+                status = os.stat(path)  # noqa: PTH116
+                same = (status.st_dev, status.st_ino) == inode
+                elsewhere += status.st_blocks * 512 if same else 0
+            except OSError:
+                # Removed, but its blocks are taken for as long as it is open.
+                elsewhere += size_bytes if path.endswith(" (deleted)") and pids else 0
+        used = sample.disk_mib(sandbox) + elsewhere / MIB
         self._disk_at = now + max(_DISK_EVERY_S, 20 * (time.monotonic() - now))
         self.disk_mib = max(self.disk_mib or 0.0, used)
         limit = self.call.resources.disk_mib
         if limit is not None and used > limit and self.exceeded is None:
-            self.exceeded = Outcome.OUT_OF_DISK, f"{show_mib(used)} in its sandbox, over its limit of {show_mib(limit)}"
+            self.exceeded = Outcome.OUT_OF_DISK, f"{show_mib(used)} on disk, over its limit of {show_mib(limit)}"
 
     def _over(self, limit_mib: int) -> str:
         return f"used {show_mib(self.peak_mib)}, over its limit of {show_mib(limit_mib)}"

@@ -26,11 +26,12 @@ from shaper.types import (
     Task,
     TaskId,
     Verdict,
+    last_shapes,
 )
 from shaper.units import show_count, show_mib, show_seconds
 
 _REDRAW_S = 0.2
-_CHANGE = 0.25
+_CHANGE = 1.5
 _LINES_AT_MOST = 200  # away from a terminal; a log that nobody can read helps nobody
 
 
@@ -70,13 +71,13 @@ class Progress:
     def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
         """Note the chunksize and redraw, a few times a second."""
         self.now_s = now_s
-        for shape in shapes:
+        for shape in last_shapes(shapes):
             if shape.fan_in is not None:
                 continue
             self.shape = shape
             key, why = (shape.stage, shape.group), shape.reason.split(":")[0]
             before = self._sizes.get(key)
-            if before is None or why != before[1] or abs(shape.elements - before[0]) > _CHANGE * before[0]:
+            if before is None or not 1 / _CHANGE < shape.elements / before[0] < _CHANGE:
                 self._sizes[key] = (shape.elements, why)
                 where = f" of {shape.group}" if shape.group else ""
                 self._say(f"chunks{where} are now {show_count(shape.elements)} elements: {shape.reason}")
