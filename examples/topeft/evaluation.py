@@ -54,6 +54,7 @@ class Spectrum:
         processes: per process (bins,) at the standard model.
         at_point: (bins,) all processes at the other point.
         statistical, systematic: (2, bins) down and up, absolute, of the standard-model total.
+        point_statistical: (bins,) of `at_point`; None where variances were filled at the standard model alone.
     """
 
     edges: Array
@@ -61,11 +62,12 @@ class Spectrum:
     at_point: Array
     statistical: Array
     systematic: Array
+    point_statistical: Array | None = None
 
     @property
     def total(self) -> Array:
         """All processes at the standard model."""
-        return np.sum(list(self.processes.values()), axis=0)
+        return np.sum([np.zeros_like(self.at_point), *self.processes.values()], axis=0)
 
     @property
     def uncertainty(self) -> Array:
@@ -79,15 +81,19 @@ def spectrum(histogram: QuadraticHist, channel: str, point: ArrayLike = (), regi
     nominal = [c for c in here if c.systematic == "nominal"]
     zeros = np.zeros(histogram.axis.size)
     processes = {process: zeros.copy() for process in sorted({c.process for c in nominal})}
-    at_point, variance = zeros.copy(), zeros.copy()
+    at_point, variance, point_variance = zeros.copy(), zeros.copy(), zeros.copy()
     for category in nominal:
         processes[category.process] += _fold(histogram.values(category))
         at_point += _fold(histogram.values(category, point))
         variance += _fold(histogram.variance(category))
-    total = np.sum(list(processes.values()), axis=0) if processes else zeros
+        point_variance += _fold(histogram.variance(category, point))
+    total = np.sum([zeros, *processes.values()], axis=0)
     edges = np.asarray(histogram.axis.edges, float)
     statistical = np.sqrt(np.stack([variance, variance]))
-    return Spectrum(edges, processes, at_point, statistical, _systematic(histogram, here, total))
+    everywhere = any(values.shape[1] > 1 for values in histogram.variances.values())
+    point_statistical = np.sqrt(point_variance) if everywhere else None
+    systematic = _systematic(histogram, here, total)
+    return Spectrum(edges, processes, at_point, statistical, systematic, point_statistical)
 
 
 def _systematic(histogram: QuadraticHist, here: Sequence[Category], total: Array) -> Array:

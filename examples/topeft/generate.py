@@ -111,9 +111,7 @@ def generate(settings: Settings, folder: Path, workers: int | None = None) -> Ma
     try:
         plans = list(plan(settings))
         count = max(1, min(workers or os.cpu_count() or 1, len(plans)))
-        with ProcessPoolExecutor(count, mp_context=get_context("forkserver")) as pool:
-            biggest_first = sorted(plans, key=lambda p: -p.events)
-            written = list(pool.map(_write, biggest_first, [settings] * len(plans), [scratch] * len(plans)))
+        written = _write_all(plans, settings, scratch, count)
         for file in present.files if present is not None else ():
             (folder / file.path).unlink(missing_ok=True)
         for file in written:
@@ -159,6 +157,14 @@ def plan(settings: Settings) -> Iterator[FilePlan]:
     complexity = rng.lognormal(0.0, COMPLEXITY_SPREAD, settings.files)
     for number, extra in enumerate(np.diff(edges)):
         yield FilePlan(number, number % len(SAMPLES), int(extra) + 1, float(complexity[number]))
+
+
+def _write_all(plans: list[FilePlan], settings: Settings, folder: Path, workers: int) -> list[DataFile]:
+    biggest_first = sorted(plans, key=lambda p: -p.events)
+    if workers == 1:
+        return [_write(file, settings, folder) for file in biggest_first]
+    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+        return list(pool.map(_write, biggest_first, [settings] * len(plans), [folder] * len(plans)))
 
 
 def _write(file: FilePlan, settings: Settings, folder: Path) -> DataFile:

@@ -154,6 +154,11 @@ def _stack(main: Axes, ratio: Axes, drawn: Spectrum, caption: Caption) -> None:
         main.stairs(drawn.at_point, drawn.edges, color="black", linewidth=2.2, linestyle="--", label=caption.point)
         ratio.stairs(drawn.at_point / safe, drawn.edges, color="black", linewidth=2.2, linestyle="--")
         tallest = np.maximum(high, drawn.at_point)
+        if drawn.point_statistical is not None:
+            middles = (drawn.edges[1:] + drawn.edges[:-1]) / 2
+            bars: dict[str, Any] = {"fmt": "none", "color": "black", "linewidth": 1.4}
+            main.errorbar(middles, drawn.at_point, drawn.point_statistical, **bars)
+            ratio.errorbar(middles, drawn.at_point / safe, drawn.point_statistical / safe, **bars)
     main.set_ylim(0, max(1e-9, 1.62 * float(tallest.max())))
     ratio.set_ylim(*_ratio_limits(np.concatenate([low / safe, high / safe, drawn.at_point / safe])))
     _dress(main, caption)
@@ -168,9 +173,9 @@ def _stack(main: Axes, ratio: Axes, drawn: Spectrum, caption: Caption) -> None:
 
 def _ratio_limits(values: NDArray[np.float64]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
-    far = float(np.abs(finite - 1).max()) if finite.size else 0.3
-    far = float(np.clip(1.2 * far, 0.3, 1.9))
-    return max(0.0, 1 - far), 1 + far
+    up = float(finite.max()) - 1 if finite.size else 0.0
+    down = 1 - float(finite.min()) if finite.size else 0.0
+    return 1 - float(np.clip(1.2 * down, 0.25, 1.0)), 1 + float(np.clip(1.2 * up, 0.25, 5.0))
 
 
 def _dress(axes: Axes, caption: Caption) -> None:

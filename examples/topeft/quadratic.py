@@ -153,12 +153,14 @@ def fill(histogram: QuadraticHist, values: NDArray[np.floating], events: Selecte
     Events are sorted by category and bin; the events of one bin are then one matrix product
     (systematics, events of the bin) x (events of the bin, Q), so no loop runs over events or terms.
     """
+    if len(values) == 0 or not events.weights:
+        return
     extent = histogram.axis.extent
     bins = np.asarray(histogram.axis.index(values)) + 1  # 0 is the underflow
     rows = events.groups * extent + bins
     order = np.argsort(rows, kind="stable")
     places, starts = np.unique(rows[order], return_index=True)
-    weights = np.stack(list(events.weights.values())) if events.weights else np.zeros((0, len(values)))
+    weights = np.stack(list(events.weights.values()))
     nominal = events.weights.get("nominal")
     for place, some in zip(places, np.split(order, starts[1:]), strict=True):
         group, row = divmod(int(place), extent)
