@@ -1,0 +1,53 @@
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from shaper.code import fingerprint_of, pack
+from shaper.errors import BadInput, CannotPickle
+
+
+def function_of(source: str) -> Callable[..., Any]:
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, scope)
+    return scope["f"]  # type: ignore[no-any-return]
+
+
+def test_comments_do_not_count_but_code_does() -> None:
+    plain = fingerprint_of(function_of("def f(x):\n    return x + 1"))
+    assert plain == fingerprint_of(function_of("def f(x):\n    # why\n\n    return x + 1"))
+    assert plain != fingerprint_of(function_of("def f(x):\n    return x + 2"))
+
+
+def test_what_a_function_refers_to_counts() -> None:
+    source = "K = {k}\ndef g(x):\n    return x * {g}\ndef f(x):\n    return g(x) + K"
+    plain = fingerprint_of(function_of(source.format(k=1, g=1)))
+    assert plain == fingerprint_of(function_of(source.format(k=1, g=1)))
+    assert plain != fingerprint_of(function_of(source.format(k=2, g=1)))
+    assert plain != fingerprint_of(function_of(source.format(k=1, g=2)))
+
+
+def test_closures_defaults_partials_and_instances_count() -> None:
+    def closed(n: int) -> Callable[[int], int]:
+        return lambda x: x + n
+
+    class Adder:
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def __call__(self, x: int) -> int:
+            return x + self.n
+
+    for make in (closed, Adder, lambda n: functools.partial(max, n)):
+        assert fingerprint_of(make(1)) == fingerprint_of(make(1))
+        assert fingerprint_of(make(1)) != fingerprint_of(make(2))
+
+
+def test_what_cannot_travel_is_named() -> None:
+    lock = threading.Lock()
+    with pytest.raises(CannotPickle, match=r"stage 'x': the merge function .*lock.*inside the function"):
+        pack("x", len, lambda a, b: lock)
+    with pytest.raises(BadInput, match="process must be a function, got int"):
+        pack("x", 3, len)  # type: ignore[arg-type]

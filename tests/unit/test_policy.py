@@ -1,0 +1,263 @@
+"""Decisions, as literal expectations."""
+
+import dataclasses
+
+import pytest
+
+from shaper.errors import BadInput
+from shaper.models import Beliefs
+from shaper.policy import Adaptive, Fixed, Published
+from shaper.types import (
+    Accept,
+    Backlog,
+    Chunk,
+    GiveUp,
+    GroupBacklog,
+    Merge,
+    Outcome,
+    Resources,
+    Retry,
+    Split,
+    StageBacklog,
+)
+from tests.unit.factories import capacity, chunk, seen, task
+
+
+def backlog(pending: int = 10**7, *, group: str = "", in_flight: int = 0, results: int = 0) -> Backlog:
+    return Backlog(
+        [GroupBacklog("processing", group, "processing", "split", pending, 0, in_flight, 0)] if pending else [],
+        [StageBacklog("processing", "accumulating", results, 0, pending > 0, in_flight, pending)],
+    )
+
+
+def learnt(slope: float = 0.01, intercept: float = 300.0, s_per_element: float = 1e-4, fixed_s: float = 1.0) -> Beliefs:
+    beliefs = Beliefs()
+    for number, n in enumerate((1000, 4000, 16000, 64000, 64000, 64000, 64000), start=1):
+        usage = {"memory_mib": intercept + slope * n, "wall_s": fixed_s + s_per_element * n}
+        beliefs = beliefs.updated(seen(task(chunk(n), number=number), **usage))
+    return beliefs
+
+
+# -- the table of verdicts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [Adaptive(), Fixed(1000), Published()])
+def test_what_all_policies_do_alike(policy: Adaptive | Fixed | Published) -> None:
+    some, both = task(), task(chunk(1000, "a", "b"))
+    assert policy.judge(seen(some), Beliefs(), capacity()) == Accept()
+    lost = policy.judge(seen(some, Outcome.LOST), Beliefs(), capacity())
+    assert isinstance(lost, Retry)
+    assert lost.resources == some.resources
+    cancelled = policy.judge(seen(some, Outcome.CANCELLED), Beliefs(), capacity())
+    assert isinstance(cancelled, Split)
+    failed = seen(some, Outcome.FAILED, detail="KeyError: 'x'\ntraceback")
+    assert isinstance(policy.judge(failed, Beliefs(), capacity()), Retry)
+    again = seen(dataclasses.replace(some, attempt=2), Outcome.FAILED, detail="KeyError: 'x'\ntraceback")
+    assert policy.judge(again, Beliefs(), capacity()) == GiveUp("KeyError: 'x'")
+    parts = policy.judge(seen(both, Outcome.FAILED, detail="bad"), Beliefs(), capacity())
+    assert isinstance(parts, Split)
+    assert [str(piece) for piece in parts.pieces] == ["a[0:500]", "b[0:500]"]
+
+
+def test_a_function_that_never_works_stops_its_stage() -> None:
+    beliefs = Beliefs()
+    for _ in range(8):
+        beliefs = beliefs.updated(seen(task(), Outcome.FAILED, detail="NameError: x"))
+    assert Adaptive().judge(seen(task(), Outcome.FAILED, detail="NameError: x"), beliefs, capacity()) == GiveUp(
+        "NameError: x", whole_stage=True
+    )
+
+
+def test_a_task_that_takes_its_worker_down_is_given_up_in_the_end() -> None:
+    verdict = Adaptive().judge(seen(task(attempt=25), Outcome.LOST, detail="gone"), Beliefs(), capacity())
+    assert verdict == GiveUp("lost 25 times in a row, last: gone")
+
+
+# -- fixed -------------------------------------------------------------------------------------------------------------
+
+
+def test_fixed_fails_or_halves_as_told() -> None:
+    over = seen(task(memory_mib=1000), Outcome.OUT_OF_MEMORY, memory_mib=1010)
+    assert Fixed(1000).judge(over, Beliefs(), capacity()) == GiveUp("needs more than 1000 MiB (used 1010 MiB)")
+    halving = Fixed(1000, on_exhaustion="halve")
+    whole = halving.judge(over, Beliefs(), capacity())
+    assert isinstance(whole, Retry)
+    assert whole.resources == Resources(4, 8000)
+    halves = halving.judge(seen(task(memory_mib=8000), Outcome.OUT_OF_MEMORY), Beliefs(), capacity())
+    assert isinstance(halves, Split)
+    assert [p.elements for p in halves.pieces] == [500, 500]
+
+
+def test_fixed_fills_every_slot_and_no_more() -> None:
+    shapes = Fixed(1000, Resources(1, 4000)).shapes(Beliefs(), capacity(count=10), backlog())
+    assert [(s.elements, s.in_flight, s.cross_sources) for s in shapes] == [(1000, 22, False)]
+
+
+# -- published, step by step -------------------------------------------------------------------------------------------
+
+
+def test_published_gives_a_whole_worker_until_five_have_finished_then_the_most_seen_in_steps_of_250() -> None:
+    policy, beliefs = Published(1000), Beliefs()
+    for number in range(5):
+        assert policy.allocate(chunk(), beliefs, capacity()) == Resources(4, 8000)
+        beliefs = beliefs.updated(seen(task(number=number), memory_mib=700 + number))
+    assert policy.allocate(chunk(), beliefs, capacity()) == Resources(1, 750)
+
+
+def test_published_climbs_from_its_allocation_to_the_largest_worker_and_then_halves() -> None:
+    policy = Published(1000)
+    kinds = dataclasses.replace(capacity(), kinds=(*capacity(1, 1000).kinds, *capacity(1, 2000).kinds))
+    given = 750
+    ladder = []
+    for _ in range(3):
+        verdict = policy.judge(seen(task(memory_mib=given), Outcome.OUT_OF_MEMORY), Beliefs(), kinds)
+        ladder.append(verdict.resources.memory_mib if isinstance(verdict, Retry) else verdict)
+        given = ladder[-1] if isinstance(ladder[-1], int) else given
+    assert ladder[:2] == [1000, 2000]
+    assert isinstance(ladder[2], Split)
+    assert [piece.elements for piece in ladder[2].pieces] == [500, 500]
+
+
+def test_published_rounds_the_fit_down_to_a_power_of_two() -> None:
+    policy = Published(1000, target_memory=1000)
+    shapes = policy.shapes(learnt(), capacity(), backlog())
+    assert shapes[0].elements in (65536, 65535)  # the fit says 70,000
+
+
+# -- adaptive ----------------------------------------------------------------------------------------------------------
+
+
+def test_adaptive_starts_with_a_few_small_probes_of_spread_sizes_whatever_the_guess() -> None:
+    for policy in (Adaptive(), Adaptive(first_guess=10**9)):
+        shapes = policy.shapes(Beliefs(), capacity(count=10), backlog())
+        assert [(s.elements, s.in_flight) for s in shapes] == [(488, 1), (1952, 2), (7808, 3)]
+    assert Adaptive(first_guess=100).shapes(Beliefs(), capacity(), backlog())[0].elements == 100
+
+
+def test_adaptive_probes_smaller_when_a_probe_did_not_fit() -> None:
+    beliefs = Beliefs().updated(seen(task(chunk(400)), Outcome.OUT_OF_MEMORY))
+    shapes = Adaptive().shapes(beliefs, capacity(), backlog())
+    assert [(s.elements, s.in_flight) for s in shapes] == [(50, 1)]
+
+
+def test_adaptive_takes_the_size_that_memory_allows_with_every_core_busy() -> None:
+    shapes = Adaptive().shapes(learnt(), capacity(4, 4000), backlog())
+    # 1000 MiB each: 300 + 0.01 n stays below it with room for the risk.
+    assert 30_000 < shapes[-1].elements < 70_000
+    assert "memory: 4 tasks of 1000 MiB" in shapes[-1].reason
+
+
+def test_adaptive_leaves_a_core_idle_rather_than_cut_to_nothing() -> None:
+    shapes = Adaptive().shapes(learnt(intercept=300, slope=0.01), capacity(4, 1300), backlog())
+    assert "3 tasks" in shapes[-1].reason or "2 tasks" in shapes[-1].reason
+
+
+def test_adaptive_grows_by_a_bounded_factor() -> None:
+    shapes = Adaptive().shapes(learnt(), capacity(4, 10**6), backlog(10**9))
+    assert shapes[-1].elements <= 8 * 64_000
+
+
+def test_adaptive_shrinks_at_the_end() -> None:
+    policy, beliefs = Adaptive(), learnt(fixed_s=0.1)
+    sizes = [policy.shapes(beliefs, capacity(4, 4000), backlog(left))[-1].elements for left in (10**7, 200_000, 50_000)]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_adaptive_gives_memory_by_size() -> None:
+    tight = capacity(4, 2800)
+    small, large = (Adaptive().allocate(chunk(n), learnt(), tight).memory_mib for n in (2000, 30_000))
+    assert small < large <= 2800
+    assert large >= 600
+
+
+def test_adaptive_splits_into_pieces_it_believes_in() -> None:
+    policy, beliefs = Adaptive(), learnt()
+    over = seen(task(chunk(1_000_000), memory_mib=1000), Outcome.OUT_OF_MEMORY)
+    verdict = policy.judge(over, beliefs.updated(over), capacity(4, 4000))
+    assert isinstance(verdict, Split)
+    assert len(verdict.pieces) > 8
+    assert sum(piece.elements for piece in verdict.pieces) == 1_000_000
+
+
+def test_adaptive_gives_more_to_a_task_that_was_unlucky() -> None:
+    policy = Adaptive()
+    over = seen(task(chunk(30_000), memory_mib=620), Outcome.OUT_OF_MEMORY)
+    verdict = policy.judge(over, learnt().updated(over), capacity(4, 4000))
+    assert isinstance(verdict, Retry)
+    assert verdict.resources.memory_mib > 620
+
+
+def test_one_element_that_fits_nowhere_is_named_and_given_up() -> None:
+    whole = seen(task(chunk(1), memory_mib=8000), Outcome.OUT_OF_MEMORY, memory_mib=8010)
+    verdict = Adaptive().judge(whole, Beliefs().updated(whole), capacity())
+    assert verdict == GiveUp("one element needs more than 7.8 GiB (used 7.8 GiB), and no worker has more")
+
+
+def test_the_minimum_chunksize_is_kept() -> None:
+    policy = Adaptive(min_chunksize=1000)
+    over = seen(task(chunk(1500), memory_mib=8000), Outcome.OUT_OF_MEMORY)
+    verdict = policy.judge(over, Beliefs().updated(over), capacity())
+    assert isinstance(verdict, Split)
+    least = seen(task(chunk(1000), memory_mib=8000), Outcome.OUT_OF_MEMORY)
+    assert isinstance(policy.judge(least, Beliefs().updated(least), capacity()), GiveUp)
+
+
+def test_a_merge_that_does_not_fit_gets_the_largest_worker_and_is_never_split() -> None:
+    work = Merge(("1.1", "1.2"), 2000, 10**6)
+    policy = Adaptive()
+    verdict = policy.judge(seen(task(work, memory_mib=1000), Outcome.OUT_OF_MEMORY), Beliefs(), capacity())
+    assert isinstance(verdict, Retry)
+    assert verdict.resources.memory_mib > 1000
+    assert isinstance(
+        policy.judge(seen(task(work, memory_mib=8000), Outcome.OUT_OF_MEMORY), Beliefs(), capacity()), GiveUp
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "change"),
+    [
+        ({"target_memory": "500MiB"}, lambda size, before: size < before),
+        ({"target_wall": 2.0}, lambda size, before: size <= 10_500),
+        ({"cap": 600}, lambda size, before: size < before),
+        ({"risk": 0.0001}, lambda size, before: size < before),
+        ({"min_chunksize": 100_000}, lambda size, before: size == 100_000),
+    ],
+)
+def test_settings_change_the_size(setting: dict[str, object], change: object) -> None:
+    before = Adaptive().shapes(learnt(), capacity(4, 4000), backlog())[-1].elements
+    size = Adaptive(**setting).shapes(learnt(), capacity(4, 4000), backlog())[-1].elements  # type: ignore[arg-type]
+    assert change(size, before)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"target_memory": "2XB"}, "target_memory '2XB' is not a size"),
+        ({"risk": 3}, "risk is a probability"),
+        ({"objective": "speed"}, "objective is 'throughput'"),
+        ({"goal": "fame"}, "goal is 'makespan'"),
+        ({"min_chunksize": 0}, "min_chunksize must be a whole number of at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Adaptive(**setting)  # type: ignore[arg-type]
+
+
+def test_a_new_group_starts_with_few_small_tasks_and_all_the_memory_there_is() -> None:
+    beliefs = learnt()
+    shapes = Adaptive().shapes(beliefs, capacity(4, 8000, 10), backlog(group="other"))
+    assert "first of other" in shapes[-1].reason
+    assert shapes[-1].in_flight <= 5
+    work = Chunk(chunk(10_000, group="other").spans)
+    assert Adaptive().allocate(work, beliefs, capacity(4, 8000, 10)).memory_mib == 2000
+
+
+def test_every_decision_carries_a_reason() -> None:
+    for policy in (Adaptive(), Fixed(1000), Published()):
+        for beliefs in (Beliefs(), learnt()):
+            for left in (backlog(), backlog(5000), backlog(0, results=20)):
+                assert all(shape.reason for shape in policy.shapes(beliefs, capacity(), left))
+        for outcome in Outcome:
+            over = dataclasses.replace(task(), resources=Resources(1, 1000, 10, 1.0))
+            assert policy.judge(seen(over, outcome, detail="why"), learnt(), capacity()).reason
