@@ -7,23 +7,24 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coffea.processor.accumulator import accumulate
-from coffea.processor.executor import ExecutorBase
+from coffea.processor.executor import ExecutorBase, WorkItem
 
 from shaper import api
 from shaper.code import fingerprint_of
 from shaper.coffea import function as functions
 from shaper.coffea import items as work_items
 from shaper.engines.engine import Engine
-from shaper.errors import BadInput, Broken, Incomplete, ProcessFailed
+from shaper.errors import BadInput, Broken, Changed, Incomplete
 from shaper.policy import Policy
-from shaper.types import Stage
+from shaper.types import Source, Stage
 
 _numbers = itertools.count(1)
+_STAGES = ("preprocessing", "processing")
 
 
 @dataclass
@@ -37,14 +38,16 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         engine: `"local"` or an engine object.
         policy: `Adaptive()` by default.
         cores, memory: of the local engine, for instance 4 and "8GB"; the whole machine by default.
-        run_dir: where runs are kept, in folders `preprocessing` and `processing`; a new directory under `shaper-runs`
-            by default, which this attribute then names. With the same one the same analysis resumes.
+        run_dir: where runs are kept, in folders `preprocessing` and `processing` (`processing-2` for the second call,
+            and so on); a new directory under `shaper-runs` by default, which this attribute then names. With the same
+            one the same analysis resumes.
         resume: whether to go on with what run_dir holds; by default where it was given.
         reshape: join and re-cut the Runner's items.
         align: keep the Runner's cuts as preferred boundaries; set it together with `align_clusters`.
         recoverable: return what was finished together with the exception, as FuturesExecutor does.
         retries: must stay 0: the Runner would retry inside the task, hiding from shaper what went wrong; a failed task
             is run again from outside, see `Adaptive(retries=...)`.
+        calls: how many calls have finished, by folder; shared with the copies that a Runner makes. Leave it alone.
     """
 
     engine: str | Engine = "local"
@@ -57,6 +60,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
     recoverable: bool = False
     retries: int = 0
     resume: bool | None = None
+    calls: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.retries != 0:
@@ -64,17 +68,21 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
                 f"retries={self.retries!r}: must be 0, coffea would retry inside the task; "
                 "use policy=shaper.policy.Adaptive(retries=...) to run failed tasks again"
             )
-        # Runner works on copies of this instance; they are made with every attribute that is set here.
+        # Runner works on copies of this instance, made with every attribute it has: what is chosen here is theirs too.
+        if self.run_dir is None:
+            self.run_dir = _asked_for()
         if self.resume is None:
             self.resume = self.run_dir is not None
         if self.run_dir is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            self.run_dir = Path(api.RUNS).absolute() / f"coffea-{stamp}-{os.getpid()}-{next(_numbers)}"
+            runs = Path(os.environ.get("SHAPER_RUNS", api.RUNS)).absolute()
+            self.run_dir = runs / f"coffea-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}"
 
-    def __call__(
-        self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any
-    ) -> tuple[Any, int | BaseException]:
+    def __call__(self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any) -> Any:
         """Process items and accumulate their outputs onto `accumulator`.
+
+        Returns:
+            the accumulator and 0, or with `recoverable` the exception; as coffea's executors, the accumulator alone
+            where there are no items.
 
         Raises:
             the function's own exception, as coffea's executors do, when it failed for some item; every failed file is
@@ -84,39 +92,54 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         """
         given = work_items.sources(items, reshape=self.reshape, align=self.align)
         if not given:
-            return accumulator, 0
-        process = functions.Process(function, skips=functions.skips_bad_files(function))
-        name = "preprocessing" if self.desc == "Preprocessing" else "processing"
-        given_options = {"cores": self.cores, "memory": self.memory}
-        options: dict[str, Any] = {key: value for key, value in given_options.items() if value is not None}
+            return accumulator
+        function = functions.with_processor_loaded(function)
+        failure = None
         try:
-            result = api.run(
-                Stage(name, given, process, functions.merge),
-                engine=self.engine,
-                policy=self.policy,
-                run_dir=self._folder(name),
-                name=self.function_name or name,
-                progress=None if self.status else False,
-                fingerprint=fingerprint_of(functions.with_processor_loaded(function)),
-                **options,
-            )
-        except (ProcessFailed, Incomplete) as error:
-            return self._failed(error, name, accumulator)
+            result = self._run(given, function)
+        except Incomplete as error:
+            failure = error
+        # Raised outside the except clause: the user is told of the original exception, not of how it got here.
+        if failure is not None:
+            return self._failed(failure, accumulator)
         self._tell_skipped(result.report.skipped)
-        self._prove(given, result)
+        self._prove(given, result, moved=functions.uses_checkpoints(function))
         return accumulate([result.value, accumulator]), 0
 
-    def _folder(self, name: str) -> Path:
-        """The folder of one run; a fresh one for every call that is not to resume."""
-        folder = Path(self.run_dir or ".") / name
-        if self.resume:
-            return folder
-        numbered = (folder.with_name(f"{name}-{number}") for number in itertools.count(2))
-        return next(path for path in itertools.chain([folder], numbered) if not path.exists())
+    @property
+    def _stage(self) -> str:
+        return "preprocessing" if self.desc == "Preprocessing" else "processing"
 
-    def _failed(
-        self, error: ProcessFailed | Incomplete, name: str, accumulator: Any
-    ) -> tuple[Any, int | BaseException]:
+    def _run(self, given: list[Source], function: Callable[[Any], Any]) -> api.Result:
+        name = self._stage
+        process = functions.Process(function, skips=functions.skips_bad_files(function))
+        asked = {"cores": self.cores, "memory": self.memory}
+        options: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+        for number in itertools.count(self.calls.get(name, 0) + 1):
+            folder = Path(self.run_dir or ".") / (name if number == 1 else f"{name}-{number}")
+            if folder.exists() and not self.resume:
+                continue
+            try:
+                result = api.run(
+                    Stage(name, given, process, functions.merge),
+                    engine=self.engine,
+                    policy=self.policy,
+                    run_dir=folder,
+                    name=self.function_name or name,
+                    progress=None if self.status else False,
+                    fingerprint=fingerprint_of(function),
+                    **options,
+                )
+            except Changed:
+                # Which metadata are fetched depends on what the Runner has in its cache.
+                if name == "preprocessing":
+                    continue
+                raise
+            self.calls[name] = number
+            return result
+        raise AssertionError("unreachable")
+
+    def _failed(self, error: Incomplete, accumulator: Any) -> tuple[Any, BaseException]:
         cause = error.__cause__
         raised: BaseException = error if cause is None else cause
         if cause is not None:
@@ -126,7 +149,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         if not self.recoverable:
             raise raised
         partial = error.partial
-        value = partial.get(name) if isinstance(partial, Mapping) else None
+        value = partial.get(self._stage) if isinstance(partial, Mapping) else None
         return accumulate([value, accumulator]), raised
 
     @staticmethod
@@ -137,14 +160,28 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
             warnings.warn(f"{len(lines)} pieces were skipped:\n  {listed}", stacklevel=5)
 
     @staticmethod
-    def _prove(given: list[Any], result: api.Result) -> None:
+    def _prove(given: list[Source], result: api.Result, *, moved: bool) -> None:
         """Compare coffea's own account of what was processed with what was given, file by file."""
-        value = result.value
-        if not isinstance(value, Mapping) or not isinstance(value.get("processed"), set):
-            return
-        faults = work_items.uncovered(given, value["processed"], result.report.skipped_spans)
+        processed = result.value.get("processed") if isinstance(result.value, Mapping) else None
+        if not isinstance(processed, set) or not all(isinstance(item, WorkItem) for item in processed):
+            return  # not the Runner's function: what it has processed only the ledger knows, and has checked
+        faults = work_items.uncovered(given, processed, result.report.skipped_spans, moved=moved)
         if faults:
             raise Broken("coverage is not whole: " + "; ".join(faults[:10]))
+
+
+def _asked_for() -> Path | None:
+    """The run directory that `shaper run` or `shaper resume` asked for, unless it is that of a plain run."""
+    asked = os.environ.get("SHAPER_RUN_DIR")
+    if not asked:
+        return None
+    path = Path(asked).absolute()
+    if path.name.partition("-")[0] in _STAGES:
+        path = path.parent
+    elif (path / "run.json").exists():
+        return None
+    del os.environ["SHAPER_RUN_DIR"]
+    return path
 
 
 __all__ = ["ShaperExecutor"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from coffea.processor.executor import FileMeta, WorkItem
@@ -41,11 +41,16 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
     joined: list[tuple[WorkItem, list[int]]] = []
     last: dict[tuple[Any, ...], int] = {}
     others: list[Any] = []
+    metas: dict[int, str | None] = {}  # a Runner gives all items of a file the same object
+    items = list(items)
     for item in items:
         if not (reshape and isinstance(item, WorkItem) and len(item) > 0):
             others.append(item)
             continue
-        key = (item.dataset, item.filename, item.treename, item.fileuuid, item.preload, _hashable(item.usermeta))
+        if id(item.usermeta) not in metas:
+            metas[id(item.usermeta)] = _hashable(item.usermeta)
+        meta = metas[id(item.usermeta)]
+        key = (item.dataset, item.filename, item.treename, item.fileuuid, item.preload, meta)
         at = last.get(key)
         if at is not None and joined[at][0].entrystop == item.entrystart:
             before, edges = joined[at]
@@ -66,14 +71,16 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
         )
         for item, edges in joined
     ]
-    for item in sorted(others, key=_label) if all(isinstance(i, FileMeta) for i in others) else others:
+    if all(isinstance(item, FileMeta) for item in others):  # a set, in no order
+        others.sort(key=lambda item: (item.dataset, _label(item)))
+    for item in others:
         group = getattr(item, "dataset", "")
         made.append(Source(_name(_label(item), names), 1, group=group, payload=Piece(item, divisible=False)))
     return made
 
 
-def _hashable(meta: Any) -> Any:
-    """User metadata as a key: items that share the object, or look the same, belong together."""
+def _hashable(meta: Any) -> str | None:
+    """User metadata as a key: items whose metadata look the same belong together."""
     return None if meta is None else repr(sorted(meta.items(), key=lambda pair: str(pair[0])))
 
 
@@ -96,29 +103,39 @@ def carve(chunk: Chunk) -> list[tuple[Span, Any]]:
     return [(span, span.source.payload.carve(span)) for span in chunk.spans]
 
 
-def uncovered(given: Sequence[Source], processed: Iterable[Any], skipped: Iterable[Span]) -> list[str]:
+def uncovered(
+    given: Sequence[Source], processed: Iterable[WorkItem], skipped: Iterable[Span], *, moved: bool = False
+) -> list[str]:
     """Say, one line each, where what was processed and skipped does not tile what was given, file by file.
 
-    `processed` are the WorkItems that coffea's own function says it has run.
+    A file that was given twice is asked for once only: coffea keeps what was processed as a set.
+
+    Args:
+        processed: what coffea's own function says it has run.
+        moved: whether outputs may come from a checkpoint, and name the place where the file was when it was made.
     """
+
+    def file(item: WorkItem) -> tuple[Any, ...]:
+        return item.dataset, item.fileuuid if moved else item.filename, item.treename
+
     ranges: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     for item in processed:
-        ranges.setdefault(_file(item), []).append((item.entrystart, item.entrystop))
+        ranges.setdefault(file(item), []).append((item.entrystart, item.entrystop))
     for span in skipped:
-        ranges.setdefault(_file(span.source.payload.item), []).append(_entries(span))
+        ranges.setdefault(file(span.source.payload.item), []).append(_entries(span))
     faults = []
     wanted: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    names = {}
     for source in given:
-        if isinstance(source.payload.item, WorkItem):
+        item = source.payload.item
+        if isinstance(item, WorkItem):
             whole = Span(source, source.start, source.stop)
-            wanted.setdefault(_file(source.payload.item), []).append(_entries(whole))
-    for file in [*wanted, *(file for file in ranges if file not in wanted)]:
-        faults += _differences(":".join(map(str, file[:3])), wanted.get(file, []), ranges.get(file, []))
+            wanted.setdefault(file(item), []).append(_entries(whole))
+            names[file(item)] = f"{item.dataset}: {item.filename}:{item.treename}"
+    for key in [*wanted, *(key for key in ranges if key not in wanted)]:
+        name = names.get(key) or ":".join(map(str, key))
+        faults += _differences(name, wanted.get(key, []), ranges.get(key, []))
     return faults
-
-
-def _file(item: WorkItem) -> tuple[Any, ...]:
-    return item.dataset, item.filename, item.treename
 
 
 def _entries(span: Span) -> tuple[int, int]:
@@ -127,20 +144,27 @@ def _entries(span: Span) -> tuple[int, int]:
 
 
 def _differences(file: str, wanted: list[tuple[int, int]], got: list[tuple[int, int]]) -> list[str]:
-    """Compare how often every entry is wanted and got, at every edge."""
-    change: dict[int, int] = {}
-    for ranges, sign in ((wanted, 1), (got, -1)):
-        for start, stop in ranges:
-            if start < stop:
-                change[start] = change.get(start, 0) + sign
-                change[stop] = change.get(stop, 0) - sign
+    """Compare how often every entry is wanted and got, from edge to edge."""
+    edges = sorted({edge for start, stop in (*wanted, *got) if start < stop for edge in (start, stop)})
+    asked, found = _depths(wanted, edges), _depths(got, edges)
     faults = []
-    depth = 0
-    edges = sorted(change)
-    for at, after in pairwise(edges):
-        depth += change[at]
-        if depth > 0:
-            faults.append(f"{file} entries {at} to {after} were not processed")
-        elif depth < 0:
-            faults.append(f"{file} entries {at} to {after} were processed more than once")
+    for (start, stop), want, have in zip(pairwise(edges), asked, found, strict=False):
+        if have < min(want, 1):
+            faults.append(f"{file} entries {start} to {stop} were not processed")
+        elif have > want:
+            faults.append(f"{file} entries {start} to {stop} were processed {_times(have)}, not {_times(want)}")
     return faults
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+def _depths(ranges: list[tuple[int, int]], edges: list[int]) -> list[int]:
+    """How many ranges hold the entries between each edge and the next."""
+    change = dict.fromkeys(edges, 0)
+    for start, stop in ranges:
+        if start < stop:
+            change[start] += 1
+            change[stop] -= 1
+    return list(accumulate(change[edge] for edge in edges))
