@@ -231,7 +231,7 @@ class Ledger:
                     work = take(
                         group.pending,
                         max(1, shape.elements),
-                        cross_sources=shape.cross_sources,
+                        cross_sources=shape.cross_sources and not stage.plan.ordered,
                         category=group.category,
                     )
                     attempt, resources, reason = 1, None, shape.reason

@@ -24,6 +24,8 @@ from shaper.units import show_count, show_mib, show_seconds
 GROWTH = 8.0
 # Stop growing where this share of the best rate is reached: smaller tasks lose less, and end more evenly.
 _ENOUGH = {"makespan": 0.985, "cost": 0.998}
+# What a task costs in the manager and the journal besides the time it holds a slot; keeps tasks that seem free few.
+_TASK_S = 0.005
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 1.6
 # The slowest of many tasks ends about this many standard deviations late.
@@ -113,7 +115,7 @@ def slots(elements: float, memory: Line, capacity: Capacity, settings: Settings)
 
 
 def _rate(n: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, dispatch_s: float) -> float:
-    per_s = slots(n, memory, capacity, settings) / max(wall.median(n), 1e-6)
+    per_s = slots(n, memory, capacity, settings) / (wall.median(n) + _TASK_S)
     if dispatch_s > 0:
         per_s = min(per_s, 1.0 / dispatch_s)
     return n * per_s
@@ -149,7 +151,7 @@ def tail(size: Size, left: int, wall: Line | None, settings: Settings) -> Size:
     least = 1.0
     if wall is not None and wall.slope > 0:
         worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.sigma) - 1.0))
-        least = worth * wall.intercept / wall.slope
+        least = worth * (wall.intercept + _TASK_S) / wall.slope
     n = max(share, least, float(settings.min_chunksize), 1.0)
     if n >= size.elements:
         return size
