@@ -43,7 +43,8 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
             one the same analysis resumes.
         resume: whether to go on with what run_dir holds; by default where it was given.
         reshape: join and re-cut the Runner's items.
-        align: keep the Runner's cuts as preferred boundaries; set it together with `align_clusters`.
+        align: keep the Runner's cuts as preferred boundaries. A Runner with `align_clusters` and coffea's own metadata
+            cache needs no such hint: cuts are then at cluster edges where the chunksize allows it.
         recoverable: return what was finished together with the exception, as FuturesExecutor does.
         retries: must stay 0: the Runner would retry inside the task, hiding from shaper what went wrong; a failed task
             is run again from outside, see `Adaptive(retries=...)`.

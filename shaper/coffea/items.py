@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
-from coffea.processor.executor import FileMeta, WorkItem
+from coffea.processor.executor import DEFAULT_METADATA_CACHE, FileMeta, WorkItem
 
 from shaper.types import Chunk, Source, Span
 
@@ -36,7 +36,7 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
 
     Args:
         reshape: whether items of one file may be joined and cut elsewhere.
-        align: keep the edges of the given items as preferred cuts, for instance because they are cluster edges.
+        align: keep the edges of the given items as preferred cuts, where cluster edges are not known.
     """
     joined: list[tuple[WorkItem, list[int]]] = []
     last: dict[tuple[Any, ...], int] = {}
@@ -64,7 +64,7 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
             _name(f"{item.filename}:{item.treename}", names),
             len(item),
             start=item.entrystart,
-            cuts=tuple(edges) if align else (),
+            cuts=_clusters(item) or (tuple(edges) if align else ()),
             group=item.dataset,
             payload=Piece(item, divisible=True),
             identity=item.fileuuid.hex() if isinstance(item.fileuuid, bytes) else str(item.fileuuid),
@@ -82,6 +82,14 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
 def _hashable(meta: Any) -> str | None:
     """User metadata as a key: items whose metadata look the same belong together."""
     return None if meta is None else repr(sorted(meta.items(), key=lambda pair: str(pair[0])))
+
+
+def _clusters(item: WorkItem) -> tuple[int, ...]:
+    """The cluster edges inside an item, where a Runner with `align_clusters` has left them in coffea's own cache."""
+    metadata = DEFAULT_METADATA_CACHE.get(FileMeta(item.dataset, item.filename, item.treename)) or {}
+    if metadata.get("uuid") != item.fileuuid:
+        return ()
+    return tuple(sorted(int(edge) for edge in metadata.get("clusters", ()) if item.entrystart < edge < item.entrystop))
 
 
 def _label(item: Any) -> str:

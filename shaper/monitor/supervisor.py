@@ -34,6 +34,8 @@ _PSS_COST_SHARE = 5  # proportional sizes are read at most a fifth of the time
 _KILL_DEADLINE_S = 5.0
 _STDERR_LINES = 8
 
+_DELETED = " (deleted)"
+
 CANCEL = b"cancel"
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -217,7 +219,8 @@ class _Attempt:
         """The sandbox, and what the task has open for writing elsewhere, or had when it was last looked at."""
         now = time.monotonic()
         for inode, (path, size_bytes) in sample.open_for_writing(pids).items():
-            if not path.startswith((str(sandbox), self.call.result_path, self.call.log_stem)):
+            counted = path.startswith(str(sandbox)) and not path.endswith(_DELETED)
+            if not counted and not path.startswith((self.call.result_path, self.call.log_stem)):
                 self._written[inode] = path, size_bytes
         elsewhere = 0
         for inode, (path, size_bytes) in self._written.items():
@@ -227,7 +230,7 @@ class _Attempt:
                 elsewhere += status.st_blocks * 512 if same else 0
             except OSError:
                 # Removed, but its blocks are taken for as long as it is open.
-                elsewhere += size_bytes if path.endswith(" (deleted)") and pids else 0
+                elsewhere += size_bytes if path.endswith(_DELETED) and pids else 0
         used = sample.disk_mib(sandbox) + elsewhere / MIB
         self._disk_at = now + max(_DISK_EVERY_S, 20 * (time.monotonic() - now))
         self.disk_mib = max(self.disk_mib or 0.0, used)

@@ -120,7 +120,7 @@ def test_an_element_that_fits_nowhere_is_named_and_the_rest_finishes() -> None:
 
 
 def test_workers_that_come_and_go_lose_nothing() -> None:
-    workers = [WorkerSpec(4, 8000, 5, leaves_s=300.0), WorkerSpec(4, 8000, 5, joins_s=200.0), WorkerSpec(4, 8000, 1)]
+    workers = [WorkerSpec(4, 8000, 5, leaves_s=60.0), WorkerSpec(4, 8000, 5, joins_s=50.0), WorkerSpec(4, 8000, 1)]
     result = run(shaper.policy.Adaptive(), line(10, 1e-3, 250, 0.01, 0.1), workers=workers)
     assert result.value == 3_000_000
     assert result.report.losses > 0

@@ -1,0 +1,178 @@
+"""Whole runs on the local engine: resume, interrupts, failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shaper
+from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed
+from tests.conftest import ROOT
+from tests.engines.chaos import descendants
+
+OPTIONS: dict[str, Any] = {"cores": 2, "memory": "1GB", "progress": False}
+
+
+def count(chunk: shaper.Chunk) -> int:
+    return chunk.elements
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def test_a_run_leaves_its_journal_records_report_and_timeline(tmp_path: Path) -> None:
+    result = shaper.run({"a": 1000, "b": 500}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+    assert result.value == 1500
+    assert result.report.elements == 1500
+    assert result.report.lost_core_s == 0
+    assert {p.name for p in (tmp_path / "r").iterdir()} >= {
+        "run.json",
+        "journal.jsonl",
+        "records.jsonl",
+        "report.html",
+        "timeline.json",
+    }
+    assert len(result.report.timeline) == result.report.tasks
+    assert shaper.last_run() == tmp_path / "r"
+    # Only the root is left of the results.
+    assert len(list((tmp_path / "r" / "results").iterdir())) == 1
+
+
+def test_the_same_call_resumes_and_does_nothing_twice(tmp_path: Path) -> None:
+    first = shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    again = shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    assert (again.value, again.report.tasks) == (1000, 0)
+    assert first.report.tasks > 0
+
+
+def test_a_damaged_result_is_processed_again_on_resume(tmp_path: Path) -> None:
+    shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    (root,) = (tmp_path / "results").iterdir()
+    root.write_bytes(b"nonsense")
+    again = shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    assert again.value == 1000
+    assert again.report.tasks > 0
+
+
+def test_a_cut_last_line_of_the_journal_is_dropped_with_a_warning(tmp_path: Path) -> None:
+    shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="the last line is cut off"):
+        again = shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    assert again.value == 1000
+
+
+def test_changed_code_and_inputs_are_refused_by_name(tmp_path: Path) -> None:
+    shaper.run({"a": 1000}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    with pytest.raises(Changed, match="function of stage 'processing' has changed"):
+        shaper.run({"a": 1000}, process=lambda c: c.elements + 0, merge=add, run_dir=tmp_path, **OPTIONS)
+    with pytest.raises(Changed, match="source 'b' was not an input"):
+        shaper.run({"a": 1000, "b": 1}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    with pytest.raises(Changed, match="source 'a' has changed"):
+        shaper.run({"a": 999}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+
+
+def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(BadInput, match="holds other files and is no run"):
+        shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+
+
+def test_one_bad_source_does_not_take_the_others_with_it_and_is_named(tmp_path: Path) -> None:
+    def process(chunk: shaper.Chunk) -> int:
+        if any(span.source == "bad" for span in chunk.spans):
+            raise KeyError("nope")
+        return chunk.elements
+
+    dataset = {"a": 300, "bad": 10, "c": 300}
+    with pytest.raises(ProcessFailed, match=r"bad\[0:10\]: KeyError: 'nope'") as raised:
+        shaper.run(dataset, process=process, merge=add, run_dir=tmp_path, **OPTIONS)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert raised.value.partial == {"processing": 600}
+    assert len(raised.value.missing) == 1
+    assert list((tmp_path / "failed").iterdir())
+
+
+def test_a_task_too_large_for_its_memory_is_split(tmp_path: Path) -> None:
+    def process(chunk: shaper.Chunk) -> int:
+        block = bytearray(chunk.elements * 2**20)
+        for at in range(0, len(block), 4096):
+            block[at] = 1
+        time.sleep(0.02)
+        return chunk.elements
+
+    policy = shaper.policy.Fixed(400, on_exhaustion="halve")
+    result = shaper.run(
+        {"a": 400},
+        process=process,
+        merge=add,
+        run_dir=tmp_path,
+        policy=policy,
+        cores=2,
+        memory="300MiB",
+        progress=False,
+    )
+    assert result.value == 400
+    assert result.report.splits >= 1
+
+
+def test_an_element_that_fits_nowhere_is_named(tmp_path: Path) -> None:
+    def process(chunk: shaper.Chunk) -> int:
+        if any(span.start <= 30 < span.stop for span in chunk.spans):
+            block = bytearray(600 * 2**20)
+            for at in range(0, len(block), 4096):
+                block[at] = 1
+        return chunk.elements
+
+    with pytest.raises(Incomplete, match=r"a\[30:31\].*one element") as raised:
+        shaper.run({"a": 64}, process=process, merge=add, run_dir=tmp_path, cores=2, memory="400MiB", progress=False)
+    assert raised.value.partial == {"processing": 63}
+
+
+SCRIPT = """
+import shaper, time
+def process(chunk):
+    time.sleep(0.02 * chunk.elements)
+    return chunk.elements
+shaper.run({"a": 2000}, process=process, merge=lambda a, b: a + b, run_dir="run", cores=2, memory="1GB", progress=False,
+           policy=shaper.policy.Fixed(10, shaper.Resources(1, 200)))
+"""
+
+
+def test_ctrl_c_stops_within_two_seconds_leaves_nothing_and_says_how_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    manager = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        journal = tmp_path / "run" / "journal.jsonl"
+        end = time.monotonic() + 30
+        while not (journal.exists() and journal.read_text().count('"done"') >= 2):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        below = descendants(manager.pid)
+        manager.send_signal(signal.SIGINT)
+        _, said = manager.communicate(timeout=2)
+    finally:
+        if manager.poll() is None:
+            manager.kill()
+            manager.wait()
+    assert f"to go on: shaper resume {tmp_path / 'run'}" in said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in below)
+    last = json.loads((tmp_path / "run" / "records.jsonl").read_text().splitlines()[-1])
+    assert (last["kind"], last["status"]) == ("end", "interrupted")
