@@ -74,14 +74,17 @@ def one_run(kind: str, chunksize: int, data: Path, cap_mib: int) -> dict[str, An
         return {"s": took_s, "lost_fraction": costs["over a limit"] / held, "costs_core_s": costs}
 
 
-def timed(kind: str, chunksize: int, data: Path, cap_mib: int) -> dict[str, Any] | None:
+def timed(kind: str, chunksize: int, data: Path, cap_mib: int, deadline_s: float) -> dict[str, Any] | None:
     """Start one run and watch it; None when it did not finish. Only FuturesExecutor needs the cap enforced here."""
+    end = time.monotonic() + deadline_s
     command = [sys.executable, "-m", "benchmarks.local", "--one", kind, str(chunksize), str(data), str(cap_mib)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     )
     try:
         while process.poll() is None:
+            if time.monotonic() > end:
+                return None
             if kind == "futures":
                 for pid in sample.descendants(process.pid):
                     statm = sample.text(f"/proc/{pid}/statm")
@@ -119,13 +122,19 @@ def main() -> None:
     generate(Settings(events=events, files=files, coefficients=COEFFICIENTS), data)
     rounds = min(given.rounds, 3) if given.quick else given.rounds
 
+    finished: dict[int, float] = {}
+
     def run(kind: str, chunksize: int) -> dict[str, Any] | None:
-        found = timed(kind, chunksize, data, given.cap_mib)
+        # Whoever takes five times as long as the best so far has lost.
+        deadline_s = max(60.0, 5 * min(finished.values())) if finished else 1800.0
+        found = timed(kind, chunksize, data, given.cap_mib, deadline_s)
+        if kind == "futures" and found is not None:
+            finished[chunksize] = min(found["s"], finished.get(chunksize, found["s"]))
         say(f"{kind} {chunksize}: " + ("did not finish" if found is None else f"{found['s']:.1f} s"))
         return found
 
-    grid = {2**power * 1000: run("futures", 2**power * 1000) for power in range(2, 9)}
-    finished = {size: found["s"] for size, found in grid.items() if found is not None}
+    # From the middle outwards, so that the deadline is known early.
+    grid = {size: run("futures", size) for size in (32_000, 64_000, 16_000, 128_000, 8_000, 256_000, 4_000)}
     best = min(finished, key=lambda size: finished[size])
     say(f"the best fixed chunksize is {best}; timing it again beside the others, {rounds} rounds")
     contenders = {

@@ -150,16 +150,22 @@ class Published:
         if about.done < _COMPLETIONS:
             return self.first_guess, f"the first guess, until {_COMPLETIONS} tasks are done"
         target = self._target_mib(capacity)
-        sizes = [_inverse(about.memory.bins, target)]
+        fits = [_inverse(about.memory.bins, target)]
         if self.target_wall_s is not None:
-            sizes.append(_inverse(about.wall.bins, self.target_wall_s))
+            fits.append(_inverse(about.wall.bins, self.target_wall_s))
+        sizes = [size for size in fits if size is not None]
+        if not sizes:
+            return self.first_guess, "the first guess: what was seen does not grow with the size"
         size = max(1, int(min(sizes)))
         power = 1 << (size.bit_length() - 1)
         return power, f"the fit at {show_mib(target)} says {show_count(size)}, rounded down to a power of two"
 
 
-def _inverse(bins: Bins, target: float) -> float:
-    """Fit size on the measured value by least squares and evaluate at the target (as the shipped code did)."""
+def _inverse(bins: Bins, target: float) -> float | None:
+    """Fit size on the measured value by least squares and evaluate at the target (as the shipped code did).
+
+    None where larger tasks were not seen to use more: the paper is silent there, and an evaluation would be nonsense.
+    """
     rows = [(math.exp(b.log_y), b.x, b.weight) for b in bins.values()]
     total = sum(w for _, _, w in rows)
     mean_y = sum(y * w for y, _, w in rows) / total
@@ -168,4 +174,6 @@ def _inverse(bins: Bins, target: float) -> float:
     if spread <= 0:
         return mean_x * target / mean_y
     slope = sum(w * (y - mean_y) * (x - mean_x) for y, x, w in rows) / spread
+    if slope <= 0:
+        return None
     return mean_x + slope * (target - mean_y)
