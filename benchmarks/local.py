@@ -134,7 +134,7 @@ def main() -> None:
         return found
 
     # From the middle outwards, so that the deadline is known early.
-    grid = {size: run("futures", size) for size in (32_000, 64_000, 16_000, 128_000, 8_000, 256_000, 4_000)}
+    grid = {size: run("futures", size) for size in (32_000, 64_000, 16_000, 128_000, 256_000, 8_000)}
     best = min(finished, key=lambda size: finished[size])
     say(f"the best fixed chunksize is {best}; timing it again beside the others, {rounds} rounds")
     contenders = {

@@ -357,7 +357,9 @@ class _Run:
         except Incomplete as error:
             if watches.error is None:
                 raise
-            raise ProcessFailed(str(error), error.partial, error.missing) from _original(watches.error)
+            failed = ProcessFailed(str(error), error.partial, error.missing)
+            failed.detail = watches.error.detail
+            raise failed from _original(watches.error)
 
 
 def _original(seen: Observation) -> BaseException | None:
@@ -392,6 +394,7 @@ def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
 
 
 def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
+    runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
     if run_dir is None:
         run_dir = _asked_for(name)
     if run_dir is not None:
@@ -402,8 +405,9 @@ def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
             raise BadInput(f"run_dir {path} cannot be made: {error.strerror}") from error
         if any(path.iterdir()) and not (path / _DESCRIPTION).exists():
             raise BadInput(f"run_dir {path} holds other files and is no run: give an empty or a new directory")
+        if runs in path.parents:
+            _link_latest(runs, path)
         return path
-    runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in range(1000):
         path = runs / f"{name}-{stamp}{f'-{number}' if number else ''}"
@@ -411,11 +415,17 @@ def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
             path.mkdir(parents=True)
         except FileExistsError:
             continue
-        link = runs / _LATEST
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.name)
+        _link_latest(runs, path)
         return path
     raise Damaged(f"cannot make a new directory under {runs}")
+
+
+def _link_latest(runs: Path, path: Path) -> None:
+    """Point `latest` at a run; two runs that begin together may both try, and either is right."""
+    link = runs / f"{_LATEST}.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    link.symlink_to(path.relative_to(runs))
+    link.replace(runs / _LATEST)
 
 
 def _asked_for(name: str) -> str | None:

@@ -54,9 +54,8 @@ def _say(text: str) -> None:
 def _explain(error: ShaperError) -> None:
     """One line; for an exception of the user's own function the end of its traceback too, which they need."""
     _say(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    if isinstance(error, ProcessFailed) and error.missing:
-        detail = error.missing[0].splitlines()
-        for line in detail[1:][-_TRACEBACK_LINES:]:
+    if isinstance(error, ProcessFailed):
+        for line in error.detail.splitlines()[1:][-_TRACEBACK_LINES:]:
             print(f"    {line}", file=sys.stderr)
     if isinstance(error, Incomplete):
         run_dir = api.last_run()

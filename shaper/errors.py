@@ -53,7 +53,13 @@ class Incomplete(ShaperError):
 
 
 class ProcessFailed(Incomplete, UserError):
-    """Incomplete because the user's function raised; that exception is `__cause__` where it could be unpickled."""
+    """Incomplete because the user's function raised; that exception is `__cause__` where it could be unpickled.
+
+    Attributes:
+        detail: what is known of the first such failure: the end of its traceback, of its standard error.
+    """
+
+    detail: str = ""
 
 
 class Changed(UserError):

@@ -248,7 +248,8 @@ class Ledger:
         return tasks
 
     def _release_merges(self, stage: _Stage, shape: Shape, allocate: Allocate, tasks: list[Task]) -> None:
-        while len(stage.merging) < shape.in_flight:
+        # A stage with a merge that cannot be done has no value any more; merging on would only repeat the failure.
+        while len(stage.merging) < shape.in_flight and not stage.faults:
             if stage.merges_waiting:
                 (work, attempt, resources, reason), inputs = stage.merges_waiting.popleft()
             else:

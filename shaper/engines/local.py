@@ -89,6 +89,14 @@ class Local:
         """Load the functions of a stage in the warm parent."""
         if code is None:
             raise BadInput(f"stage {stage!r} needs process and merge functions on the local engine")
+        if self._closed:
+            # The same engine object in a second run begins anew.
+            self._closed, self._start_s = False, time.monotonic()
+            self._results.clear()
+            self._queue.clear()
+            self._running.clear()
+            self._free = [self._cores, self._memory_mib, self._disk_mib or 0]
+            self._pool = Pool()
         base = self._base()
         for folder in ("results", "logs", "sandbox"):
             (base / folder).mkdir(exist_ok=True)

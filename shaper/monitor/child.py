@@ -137,6 +137,10 @@ def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
     return note
 
 
+class _TypeChanged(TypeError):
+    """The user's merge returned what it cannot take."""
+
+
 class _DamagedInput(Exception):
     def __init__(self, position: int, error: Damaged) -> None:
         super().__init__(str(error))
@@ -153,7 +157,7 @@ def _merge(inputs: tuple[tuple[str, str], ...], merge: Callable[[Any, Any], Any]
         del following
         if kinds[0] is kinds[1] and not isinstance(merged, kinds[0]) and not isinstance(merged, Number):
             name = kinds[0].__name__
-            raise TypeError(
+            raise _TypeChanged(
                 f"merge({name}, {name}) returned {type(merged).__name__}: it must return what it takes, "
                 "so that its result can be merged again"
             )
@@ -169,6 +173,8 @@ def _load(inputs: tuple[tuple[str, str], ...], position: int) -> Any:
 
 
 def _raised(error: Exception, wall_s: float) -> Note:
+    if isinstance(error, _TypeChanged):
+        return Note("raised", wall_s, detail=str(error))
     text_lines = traceback.format_exception(error)
     lines = "".join(text_lines).rstrip().splitlines()
     shown = lines if len(lines) <= _TRACEBACK_LINES else ["...", *lines[-_TRACEBACK_LINES:]]

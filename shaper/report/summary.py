@@ -13,6 +13,8 @@ def print_summary(report: Report, console: Console | None = None) -> None:
     """Print what a run amounted to, on standard error by default."""
     console = console or Console(stderr=True)
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     rate = report.elements / report.makespan_s if report.makespan_s else 0.0
     table.add_row(
         "elements", f"{show_count(report.elements)} in {show_seconds(report.makespan_s)}, {show_count(rate)}/s"
@@ -36,4 +38,5 @@ def print_summary(report: Report, console: Console | None = None) -> None:
         table.add_row("missing", f"{len(report.missing)} pieces, first {report.missing[0].splitlines()[0]}")
     if report.run_dir is not None:
         table.add_row("report", f"{report.run_dir / 'report.html'}")
-    console.print(table, highlight=False, soft_wrap=True)
+    # A path that is broken over lines cannot be clicked or copied.
+    console.print(table, highlight=False, width=max(console.width, 200))

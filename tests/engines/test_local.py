@@ -328,7 +328,7 @@ def test_a_merge_that_changes_the_type_is_refused(bench: Bench) -> None:
     bench.submit(work=Merge(tuple(task.id for task in tasks), 2, 100))
     (seen,) = bench.ended()
     assert seen.outcome is Outcome.FAILED
-    assert seen.detail.startswith("TypeError: merge(dict, dict) returned str")
+    assert seen.detail.startswith("merge(dict, dict) returned str: it must return what it takes")
 
 
 def test_a_damaged_result_is_found_and_reported_lost(bench: Bench) -> None:
@@ -394,6 +394,17 @@ def test_the_parent_of_all_tasks_is_started_again_when_it_is_killed(bench: Bench
         bench.submit()
         outcomes.add(bench.ended()[0].outcome)
     assert Outcome.DONE in outcomes
+
+
+def test_an_engine_can_be_used_for_a_second_run(bench: Bench) -> None:
+    assert bench.run(lambda chunk: 1).outcome is Outcome.DONE
+    bench.engine.close()
+    assert bench.run(lambda chunk: 2).outcome is Outcome.DONE
+    assert bench.engine.fetch(f"1.{bench.number}") == 2
+    process = bench.engine._pool._process
+    assert process is not None
+    bench.engine.close()
+    assert process.poll() is not None
 
 
 def test_modules_that_tasks_import_are_warm_afterwards(bench: Bench) -> None:
