@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ from shaper.types import (
     Accept,
     Backlog,
     Capacity,
+    Chunk,
     Merge,
     Observation,
     Outcome,
+    Resources,
     Retry,
     Shape,
+    Source,
+    Span,
     Split,
     Task,
     TaskId,
+    Usage,
     Verdict,
     last_shapes,
 )
@@ -198,10 +203,16 @@ def _line(line: Line | None, risk: float, at: float) -> dict[str, float] | None:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session: its `run` line, when it began in seconds after the first one, and its `end` line if it has one."""
+    """One session: its `run` line, when it began and stopped in seconds after the first one began, and its `end` line.
+
+    Args:
+        stopped_s: time of its last line; it may have gone on a little where it was killed.
+        end: None where it was killed or still goes on.
+    """
 
     run: Entry
     offset_s: float
+    stopped_s: float
     end: Entry | None = None
 
 
@@ -224,6 +235,11 @@ class Records:
 
 
 _TIMES = ("at_s", "submitted_s", "started_s", "finished_s")
+_BATCH = 1000
+_BEGIN = b'{"kind":"run"'
+# What a reader relies on: a task line without them is damaged.
+_NEEDED = {"id", "stage", "group", "category", "work", "elements", "what", "worker", "cores", "memory_mib", "reason"}
+_NEEDED |= {"submitted_s", "started_s", "finished_s", "outcome", "detail", "used", "verdict", "verdict_reason"}
 
 
 def read(run_dir: Path) -> Records:
@@ -243,50 +259,119 @@ def read(run_dir: Path) -> Records:
 def _entries(path: Path) -> tuple[list[Entry], list[str]]:
     entries: list[Entry] = []
     faults: list[str] = []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
+    with path.open("rb") as file:
+        lines = file.readlines()
+    for start in range(0, len(lines), _BATCH):
+        batch = lines[start : start + _BATCH]
         try:
-            entry = json.loads(line)
-            entry["kind"], entry["at_s"]
-        except (ValueError, KeyError, TypeError) as error:
-            # A killed session leaves a cut line; the next session's first line then follows on it.
-            if number < len(lines) - 1 and b'{"kind":"run"' not in line:
-                raise Damaged(f"{path}, line {number} cannot be read ({error}): remove it and try again") from error
-            faults.append(f"line {number} is cut off and was left out")
-            warnings.warn(f"{path}: line {number} is cut off and is left out", stacklevel=4)
-            again = line.find(b'{"kind":"run"', 1)
-            if again > 0:
-                entries.append(json.loads(line[again:]))
-            continue
-        entries.append(entry)
+            # Many lines at once, because the parser shares equal keys within one call: a third of the memory.
+            found = json.loads(b"[" + b",".join(batch) + b"]")
+            if len(found) == len(batch) and all(map(_whole, found)):
+                entries += found
+                continue
+        except ValueError:
+            pass
+        for number, line in enumerate(batch, start=start + 1):
+            entries += _entry(path, number, line, number == len(lines), faults)
     return entries, faults
 
 
+def _entry(path: Path, number: int, line: bytes, last: bool, faults: list[str]) -> list[Entry]:
+    """Read one line; a killed session leaves a cut one, and the first of the next session may follow on it."""
+    if not line.strip():
+        return []
+    try:
+        entry = json.loads(line)
+        if _whole(entry):
+            return [entry]
+        trouble = "it is no record"
+    except ValueError as error:
+        trouble = str(error)
+    again = line.find(_BEGIN, 1)
+    if again < 0 and not last:
+        raise Damaged(f"{path}, line {number} cannot be read ({trouble}): remove it and try again")
+    faults.append(f"line {number} of the records is cut off and was left out")
+    warnings.warn(f"{path}: line {number} is cut off and is left out", stacklevel=5)
+    return _entry(path, number, line[again:], last, faults) if again > 0 else []
+
+
+def _whole(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("at_s"), int | float):
+        return False
+    return "kind" in entry and (entry["kind"] != "task" or entry.keys() >= _NEEDED)
+
+
 def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
-    """Sort lines by kind and put the times of all sessions on one axis."""
+    """Sort lines by kind and put the times of all sessions on one axis, none before the one before it stopped."""
     sessions: list[Session] = []
-    by_kind: dict[str, list[Entry]] = {"task": [], "shape": [], "belief": [], "capacity": []}
-    offset_s = 0.0
+    by_kind: dict[str, list[Entry]] = {"task": [], "shape": [], "belief": [], "capacity": [], "end": []}
+    offset_s = stopped_s = 0.0
     for entry in entries:
         kind = entry["kind"]
         if kind == "run":
-            began = entry.get("started_unix_s", 0.0)
-            first = sessions[0].run.get("started_unix_s", 0.0) if sessions else began
-            offset_s = max(0.0, began - first)
-            sessions.append(Session(entry, offset_s))
+            if sessions:
+                sessions[-1] = replace(sessions[-1], stopped_s=stopped_s)
+                offset_s = max(stopped_s, entry.get("started_unix_s", 0.0) - sessions[0].run.get("started_unix_s", 0.0))
+            stopped_s = offset_s
+            sessions.append(Session(entry, offset_s, stopped_s))
             continue
         if offset_s:
-            entry = {**entry, **{k: entry[k] + offset_s for k in _TIMES if entry.get(k) is not None}}
-        if kind == "end":
-            if sessions:
-                sessions[-1] = Session(sessions[-1].run, sessions[-1].offset_s, entry)
-        elif kind in by_kind:
+            entry = shifted(entry, offset_s)
+        stopped_s = max(stopped_s, entry["at_s"])
+        if kind == "end" and sessions:
+            sessions[-1] = replace(sessions[-1], end=entry)
+        if kind in by_kind:
             by_kind[kind].append(entry)
+    if sessions:
+        sessions[-1] = replace(sessions[-1], stopped_s=stopped_s)
     return Records(sessions, by_kind["task"], by_kind["shape"], by_kind["belief"], by_kind["capacity"], tuple(faults))
+
+
+def shifted(entry: Entry, by_s: float) -> Entry:
+    """The same line, all its times later."""
+    return {**entry, **{key: entry[key] + by_s for key in _TIMES if entry.get(key) is not None}}
 
 
 def was(entry: Entry) -> Outcome:
     """The outcome of a task line."""
     return Outcome(entry["outcome"])
+
+
+def observation(entry: Entry) -> Observation:
+    """Return the attempt of a task line, to learn from or to simulate.
+
+    Size, resources, use and times are as they were; of its spans and inputs only the number of elements and of
+    results is known, so they are stand-ins of that size.
+    """
+    size = entry["elements"]
+    work: Chunk | Merge
+    if entry["work"] == "merge":
+        count = int(entry["what"].split()[0])
+        work = Merge(
+            tuple(f"{entry['id']}/{n}" for n in range(count)), size, entry.get("input_bytes"), entry["category"]
+        )
+    else:
+        work = Chunk((Span(Source(entry["what"], size, group=entry["group"]), 0, size),), category=entry["category"])
+    given = Resources(entry["cores"], entry["memory_mib"], entry.get("disk_mib"), entry.get("wall_limit_s"))
+    task = Task(
+        entry["id"],
+        entry["stage"],
+        entry["group"],
+        entry["category"],
+        work,
+        given,
+        attempt=entry.get("attempt", 1),
+        reason=entry["reason"],
+    )
+    used = entry["used"]
+    known = {item.name for item in fields(Usage)}
+    return Observation(
+        task,
+        was(entry),
+        None if used is None else Usage(**{key: value for key, value in used.items() if key in known}),
+        entry["submitted_s"],
+        entry["started_s"],
+        entry["finished_s"],
+        entry["worker"],
+        entry["detail"],
+    )
