@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.conftest import ROOT
+
 
 @dataclass
 class Kills:
@@ -42,19 +44,28 @@ def leaves(pid: int) -> list[int]:
     return [child for child in every if not descendants(child)]
 
 
-def run_with_kills(script: list[str], seed: int, *, deadline_s: float = 120.0) -> tuple[str, Kills]:
+def run_with_kills(
+    script: list[str], seed: int, *, spare_s: float = 0.0, deadline_s: float = 180.0
+) -> tuple[str, Kills]:
     """Run a script until it ends by itself, killing at random; a killed manager is started again.
 
-    Kills become rarer, so that the run ends. Returns what the last process printed.
+    Nothing is killed in the first `spare_s` of a manager. Kills become rarer, so that the run ends. Returns what
+    the last process printed.
     """
     rng = random.Random(seed)
     kills = Kills()
     end = time.monotonic() + deadline_s
     while True:
         manager = subprocess.Popen(
-            [sys.executable, *script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, *script],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         try:
+            _wait(manager, spare_s)
             while manager.poll() is None:
                 if time.monotonic() > end:
                     raise TimeoutError(f"not finished after {deadline_s} s and {kills}")
@@ -76,6 +87,13 @@ def run_with_kills(script: list[str], seed: int, *, deadline_s: float = 120.0) -
             return out, kills
         if manager.returncode != -signal.SIGKILL:
             raise AssertionError(f"exit {manager.returncode} after {kills}: {err[-2000:]}")
+
+
+def _wait(manager: subprocess.Popen[str], seconds: float) -> None:
+    try:
+        manager.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
 
 
 def _kill_one(pids: list[int], rng: random.Random) -> int:
