@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -33,6 +35,8 @@ from shaper.units import show_count, show_mib, show_seconds
 _REDRAW_S = 0.2
 _CHANGE = 1.5
 _LINES_AT_MOST = 200  # away from a terminal; a log that nobody can read helps nobody
+_RATE_OVER_S = 60.0  # the first chunks are small: their rate says little about what is left
+_RATE_POINTS = 30
 
 
 class Progress:
@@ -47,8 +51,10 @@ class Progress:
     def __init__(self, elements: int, done: int = 0, console: Console | None = None) -> None:
         self.elements, self.done, self.began_at = elements, done, done
         self.console = console or Console(stderr=True)
-        self.running: dict[TaskId, str] = {}
+        self.running: set[TaskId] = set()
+        self.merging: set[TaskId] = set()
         self.tasks = self.splits = self.retries = self.given_up = 0
+        self.dropped = 0  # elements that were skipped or given up: nobody waits for them
         self.shape: Shape | None = None
         self.allocated_mib: int | None = None
         self.expected_mib: float | None = None
@@ -59,10 +65,14 @@ class Progress:
         self._quarter = int(4 * done / elements) if elements else 0
         self._lines = 0
         self._drawn_at = 0.0
+        self._past: deque[tuple[float, int]] = deque([(0.0, done)], maxlen=_RATE_POINTS)
         self._live: Live | None = None
-        if self.console.is_terminal:
-            self._live = Live(self._view(), console=self.console, auto_refresh=False, transient=False)
-            self._live.start()
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            # What the script prints goes above the view, but stays on standard output where that is a file or a pipe.
+            shared = sys.stdout is not None and sys.stdout.isatty()
+            live = Live(self._view(), console=self.console, auto_refresh=False, redirect_stdout=shared)
+            live.start()
+            self._live = live
         elif done:
             self._say(f"resumed: {show_count(done)} of {show_count(elements)} elements are done already")
 
@@ -89,14 +99,17 @@ class Progress:
 
     def submitted(self, task: Task, beliefs: Beliefs) -> None:
         """Note a task that starts."""
-        self.running[task.id] = task.category
-        if not isinstance(task.work, Merge):
+        if isinstance(task.work, Merge):
+            self.merging.add(task.id)
+        else:
+            self.running.add(task.id)
             self.allocated_mib = task.resources.memory_mib
             self.expected_mib = beliefs.expected(task.category, task.group, task.work)[0]
 
     def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
         """Note a task that ended."""
-        self.running.pop(seen.task.id, None)
+        self.running.discard(seen.task.id)
+        self.merging.discard(seen.task.id)
         self.tasks += 1
         self.now_s = seen.finished_s
         work = seen.task.work
@@ -105,7 +118,10 @@ class Progress:
                 self._say(f"gave up a merge: {_first(verdict.reason)}")
             return
         if isinstance(verdict, Accept):
-            self.done += work.elements
+            skipped = sum(map(len, verdict.skipped))
+            self.dropped += skipped
+            self.done += work.elements - skipped
+            self._remember()
             if seen.usage is not None:
                 self.used_mib = seen.usage.memory_mib
             self._milestone()
@@ -117,6 +133,7 @@ class Progress:
             self._say(f"again {work}: {_first(verdict.reason)}")
         elif isinstance(verdict, GiveUp):
             self.given_up += 1
+            self.dropped += work.elements
             self._say(f"gave up {work}: {_first(verdict.reason)}")
 
     def _milestone(self) -> None:
@@ -125,21 +142,32 @@ class Progress:
             self._quarter = quarter
             rate = self._rate()
             speed = f", {show_count(rate)} elements/s" if rate else ""
-            self._say(f"{25 * quarter} % done after {show_seconds(self.now_s)}{speed}")
+            self._say(f"{25 * quarter} % done after {show_seconds(self.now_s)}{speed}", always=True)
+
+    def _remember(self) -> None:
+        if self.now_s - self._past[-1][0] >= _RATE_OVER_S / _RATE_POINTS:
+            self._past.append((self.now_s, self.done))
 
     def _rate(self) -> float | None:
-        new = self.done - self.began_at
-        return new / self.now_s if new > 0 and self.now_s > 0 else None
+        """Elements per second lately, or of the whole session where nothing was finished lately."""
+        lately = next((point for point in self._past if point[0] >= self.now_s - _RATE_OVER_S), None)
+        for at_s, done in (lately or self._past[0], (0.0, self.began_at)):
+            if self.done > done and self.now_s > at_s:
+                return (self.done - done) / (self.now_s - at_s)
+        return None
 
     # -- showing -------------------------------------------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, always: bool = False) -> None:
         """One line, where nobody watches a live view."""
-        if self._live is not None or self._lines > _LINES_AT_MOST:
+        if self._live is not None:
             return
-        self._lines += 1
-        if self._lines > _LINES_AT_MOST:
-            text = "further changes are not shown here; they are in the records"
+        if not always:
+            self._lines += 1
+            if self._lines > _LINES_AT_MOST + 1:
+                return
+            if self._lines > _LINES_AT_MOST:
+                text = "further changes are not shown here; they are in the records"
         self.console.print(f"shaper: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def _draw(self) -> None:
@@ -149,7 +177,7 @@ class Progress:
 
     def _view(self) -> Group:
         rate = self._rate()
-        left = (self.elements - self.done) / rate if rate else None
+        left = (self.elements - self.done - self.dropped) / rate if rate else None
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(f"{show_count(self.done)} of {show_count(self.elements)} elements", style="bold"),
@@ -158,8 +186,8 @@ class Progress:
             f"about {show_seconds(left)} left" if left is not None else "",
         )
         body = Table.grid(padding=(0, 2))
-        merges = sum(1 for category in self.running.values() if category != getattr(self.shape, "stage", category))
-        body.add_row("tasks", f"{len(self.running)} running ({merges} merges), {self.tasks} ended")
+        merges = f" and {len(self.merging)} merges" if self.merging else ""
+        body.add_row("tasks", f"{len(self.running)}{merges} in flight, {self.tasks} ended")
         trouble = f"{self.splits} split, {self.retries} run again, {self.given_up} given up"
         body.add_row("", Text(trouble, style="yellow" if self.splits or self.retries or self.given_up else "dim"))
         if self.shape is not None:
@@ -172,10 +200,12 @@ class Progress:
 
     def close(self) -> None:
         """Draw the last state and give the terminal back; may be called twice."""
-        if self._live is not None:
-            self._draw()
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.update(self._view())
+            finally:
+                live.stop()
 
 
 def _first(text: str) -> str:
