@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -345,7 +346,14 @@ class _Run:
         if self.run_dir is not None:
             from shaper.report.html import make_report
 
-            make_report(self.run_dir)
+            try:
+                make_report(self.run_dir)
+            except Exception as error:  # a page that cannot be drawn must not take the result with it
+                warnings.warn(
+                    f"the report could not be made ({error!r}); the result is not affected, and the records are in "
+                    f"{self.run_dir}",
+                    stacklevel=4,
+                )
         if self.progress is not False and self.engine.name != "simulated":
             from shaper.report.summary import print_summary
 

@@ -211,7 +211,7 @@ class _Attempt:
         if now < self._pss_at and not (estimate if same else summed_mib) > self.call.resources.memory_mib:
             return estimate if same else 0.0
         exact = sample.total_pss_mib(pids)
-        # Memory grows while the sizes are read; taking the sum afterwards errs towards less, never towards a false peak.
+        # Memory grows while the sizes are read: the sum taken afterwards errs towards less, never to a false peak.
         self._pss_pids, self._shared_mib = pids, sample.total_rss_mib(pids) - exact
         self._pss_at = now + max(_PSS_EVERY_S, _PSS_COST_SHARE * (time.monotonic() - now))
         return exact
