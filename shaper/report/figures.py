@@ -85,7 +85,7 @@ def done_elements(records: Records) -> int:
     if last.end is not None and "elements_done" in last.end:
         return int(last.end["elements_done"])
     mine = [t for t in records.tasks if t["at_s"] >= last.offset_s and t["work"] == "process"]
-    new = sum(t["elements"] - _skipped(t) for t in mine if t["verdict"] == "accept")
+    new: int = sum(t["elements"] - _skipped(t) for t in mine if t["verdict"] == "accept")
     return int(last.run.get("already_done_elements", 0)) + new
 
 

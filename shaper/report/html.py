@@ -9,12 +9,24 @@ from pathlib import Path
 
 from shaper.records import Entry, Records, read
 from shaper.report import plots
+from shaper.report.figures import all_elements, closed, costs_core_s, left_out, summary
 from shaper.report.timeline import write_timeline
 from shaper.units import show_count, show_mib, show_seconds
 
+__all__ = ["costs_core_s", "make_report", "page"]
+
 _ROWS = 400  # of the table of decisions
 _TROUBLES = 100
+_CATEGORIES = 8
 _UNKNOWN: Entry = {"name": "run", "engine": "unknown", "policy": "unknown", "stages": [], "started_unix_s": 0}
+_COSTS = {
+    "useful": "var(--c2)",
+    "overhead": "var(--c4)",
+    "over a limit": "var(--c-bad)",
+    "failed": "var(--c3)",
+    "lost or taken back": "var(--c1)",
+    "idle": "var(--c6)",
+}
 
 
 def make_report(run_dir: str | Path) -> Path:
@@ -22,11 +34,12 @@ def make_report(run_dir: str | Path) -> Path:
 
     Raises:
         BadInput: the directory has no records.
+        Damaged: its records cannot be read.
     """
     run_dir = Path(run_dir)
     records = read(run_dir)
     path = run_dir / "report.html"
-    path.write_text(page(records))
+    path.write_text(page(records), encoding="utf-8", errors="replace")
     write_timeline(records, run_dir / "timeline.json")
     return path
 
@@ -38,18 +51,20 @@ def page(records: Records) -> str:
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(run["started_unix_s"])))
     head = f"{run['policy']} policy on the {run['engine']} engine, begun {began}"
     if len(records.sessions) > 1:
-        head += f", {len(records.sessions)} sessions"
+        head += f", {len(records.sessions)} sessions; the pauses between them are left out below"
+    shown = closed(records)
     body = [
-        f"<h1>{escape(name)}: {_status(records)}</h1><p class='sub'>{escape(head)}</p>",
-        _figures(records),
+        f"<header><h1>{escape(name)}: {_status(records)}</h1><p class='sub'>{escape(head)}</p></header><main>",
+        _figures(shown),
         _message(records),
-        f"<div class='plots'>{''.join(_plots(records))}</div><br>",
-        _waste(records),
-        _troubles(records),
-        _decisions(records),
+        _waste(shown),
+        f"<div class='plots'>{''.join(_plots(shown))}</div>",
+        _troubles(shown),
         _left_out(records),
+        _decisions(shown),
+        "</main>",
     ]
-    style, script = (Path(__file__).with_name(f"report.{ending}").read_text() for ending in ("css", "js"))
+    style, script = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
@@ -65,27 +80,25 @@ def _status(records: Records) -> str:
 
 def _message(records: Records) -> str:
     end = records.sessions[-1].end if records.sessions else None
-    text = "\n".join([*(records.warnings), *([str(end["message"])] if end and end.get("message") else [])])
+    text = "\n".join([*records.warnings, *([str(end["message"])] if end and end.get("message") else [])])
     return f"<section><pre class='bad'>{escape(text)}</pre></section>" if text else ""
 
 
 def _figures(records: Records) -> str:
-    tasks = records.tasks
-    last = max((t["finished_s"] for t in tasks), default=0.0)
-    done = sum(t["elements"] for t in tasks if t["work"] == "process" and t["verdict"] == "accept")
-    total = sum(stage["elements"] for stage in records.sessions[0].run["stages"]) if records.sessions else done
-    costs = costs_core_s(records)
-    offered = sum(costs.values()) or 1.0
-    peak = max((t["used"]["memory_mib"] for t in tasks if t["used"] and t["used"]["memory_mib"]), default=None)
+    sums, costs = summary(records), costs_core_s(records)
+    merges = sum(t["work"] == "merge" for t in records.tasks)
+    new = sums.elements - (records.sessions[0].run.get("already_done_elements", 0) if records.sessions else 0)
+    rate = f"{show_count(new / sums.makespan_s)}/s" if sums.makespan_s else "-"
+    all_costs = sum(costs.values())
     rows = [
-        (f"{show_count(done)} of {show_count(total)}", "elements"),
-        (show_seconds(last), "from first to last"),
-        (f"{show_count(done / last)}/s" if last else "-", "elements per second"),
-        (str(len(tasks)), f"tasks, {sum(t['work'] == 'merge' for t in tasks)} of them merges"),
-        (str(sum(t["verdict"] == "split" for t in tasks)), "split"),
-        (str(sum(t["verdict"] == "retry" for t in tasks)), "run again"),
-        (show_mib(peak), "largest memory of a task"),
-        (f"{costs['useful'] / offered:.0%}", "of core time was useful"),
+        (_of(sums.elements, all_elements(records)), "elements"),
+        (show_seconds(sums.makespan_s), "from begin to end"),
+        (rate, "elements per second"),
+        (f"{sums.tasks:,}", f"tasks, {merges:,} of them merges"),
+        (f"{sums.splits:,}", "split"),
+        (f"{sums.retries:,}", "run again"),
+        (show_mib(sums.peak_memory_mib), "largest memory of a task"),
+        (f"{costs['useful'] / all_costs:.0%}" if all_costs else "-", "of core time was useful"),
     ]
     return (
         "<div class='figures'>"
@@ -94,62 +107,33 @@ def _figures(records: Records) -> str:
     )
 
 
-def costs_core_s(records: Records) -> dict[str, float]:
-    """Core-seconds by what became of them; idle is what the connected workers offered and no task held."""
-    costs = dict.fromkeys(("useful", "overhead", "over a limit", "failed", "lost or taken back", "idle"), 0.0)
-    held_total = 0.0
-    for task in records.tasks:
-        if task["started_s"] is None:
-            continue
-        held = (task["finished_s"] - task["started_s"]) * task["cores"]
-        held_total += held
-        outcome = task["outcome"]
-        if outcome == "done":
-            overhead = min(held, ((task["used"] or {}).get("overhead_s") or 0.0) * task["cores"])
-            costs["useful"] += held - overhead
-            costs["overhead"] += overhead
-        elif outcome.startswith("out of"):
-            costs["over a limit"] += held
-        elif outcome == "failed":
-            costs["failed"] += held
-        else:
-            costs["lost or taken back"] += held
-    costs["idle"] = max(0.0, _offered_core_s(records) - held_total)
-    return costs
-
-
-def _offered_core_s(records: Records) -> float:
-    last = max((t["finished_s"] for t in records.tasks), default=0.0)
-    offered = 0.0
-    changes = list(records.capacities)
-    for number, entry in enumerate(changes):
-        # Between sessions nothing is offered: a session's last entry ends with the session's last task.
-        until = changes[number + 1]["at_s"] if number + 1 < len(changes) else last
-        ends = [t["finished_s"] for t in records.tasks if entry["at_s"] <= t["finished_s"] <= until]
-        until = min(until, max(ends, default=until))
-        cores = sum(kind["cores"] * kind["count"] for kind in entry["kinds"])
-        offered += cores * max(0.0, until - entry["at_s"])
-    return offered
+def _of(done: int, total: int) -> str:
+    return f"all {show_count(total)}" if done == total else f"{show_count(done)} of {show_count(total)}"
 
 
 def _plots(records: Records) -> Iterable[str]:
     if not records.tasks:
         yield "<section><p>No task has ended yet.</p></section>"
         return
-    yield _section("Chunksize over time", plots.chunksizes(records).render())
+    if any(t["work"] == "process" for t in records.tasks):
+        yield _section("Chunksize over time", plots.chunksizes(records).render())
     yield _section("Tasks running", plots.running(records).render())
-    categories = sorted({t["category"] for t in plots.processing(records)})
-    for category in categories[:6]:
+    categories = list(plots.by(plots.processing(records), "category"))
+    merging = [c for c in plots.category_colours(records) if c not in categories]
+    for category in (categories + merging)[:_CATEGORIES]:
         yield _section(f"Memory against size: {category}", plots.against_size(records, "memory_mib", category).render())
         yield _section(f"Time against size: {category}", plots.against_size(records, "wall_s", category).render())
     yield _section("Memory given against memory used", plots.allocation(records).render())
-    yield _section("Timeline", plots.slots(records).render())
+    timeline, hidden = plots.slots(records)
+    note = f"<p class='note'>{hidden} more lanes are in timeline.json.</p>" if hidden else ""
+    yield _section("Timeline", timeline.render() + note, kind="wide")
     if len(records.tasks) > plots.POINTS:
-        yield f"<p class='note'>Plots show at most {plots.POINTS} of {len(records.tasks)} tasks each.</p>"
+        text = f"Plots show at most {plots.POINTS} of {len(records.tasks)} tasks each; figures and fits are of all."
+        yield f"<p class='note wide'>{text}</p>"
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+def _section(title: str, content: str, kind: str = "") -> str:
+    return f"<section class='{kind}'><h2>{escape(title)}</h2>{content}</section>"
 
 
 def _waste(records: Records) -> str:
@@ -157,38 +141,49 @@ def _waste(records: Records) -> str:
     total = sum(costs.values())
     if not total:
         return ""
-    colours = ("#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#E69F00", "#99a2ad")
     bars = "".join(
-        f"<div style='width:{100 * value / total:.2f}%;background:{colour}' title='{escape(name)}'></div>"
-        for (name, value), colour in zip(costs.items(), colours, strict=True)
+        f"<div style='width:{100 * value / total:.2f}%;background:{_COSTS[name]}' title='{escape(name)}'></div>"
+        for name, value in costs.items()
     )
-    rows = "".join(
-        f"<tr><td><span style='color:{colour}'>&#9632;</span> {escape(name)}</td><td class='n'>{value:.1f}</td>"
-        f"<td class='n'>{value / total:.1%}</td></tr>"
-        for (name, value), colour in zip(costs.items(), colours, strict=True)
+    legend = "".join(
+        f"<div><span style='color:{_COSTS[name]}'>&#9632;</span> {escape(name)} <b>{value / total:.1%}</b> "
+        f"<small>{value:,.1f} core-s</small></div>"
+        for name, value in costs.items()
     )
-    head = "<tr><th>core time</th><th class='n'>core-seconds</th><th class='n'>share</th></tr>"
-    table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-    return _section(
-        "Where the core time went", f"<div class='share' role='img' aria-label='core time'>{bars}</div>{table}"
-    )
+    label = ", ".join(f"{name} {value / total:.1%}" for name, value in costs.items())
+    bar = f"<div class='share' role='img' aria-label='{escape(label)}'>{bars}</div>"
+    return _section("Where the core time went", f"{bar}<div class='costs'>{legend}</div>")
+
+
+def _table(label: str, heads: Sequence[str], rows: Iterable[str], name: str = "") -> str:
+    head = "".join(f"<th scope='col'{' class=n' if text in ('s', 'min') else ''}>{text}</th>" for text in heads)
+    table = f"<table{name}><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<div class='scroll' tabindex='0' role='region' aria-label='{escape(label)}'>{table}</div>"
 
 
 def _troubles(records: Records) -> str:
-    troubled = [t for t in records.tasks if t["outcome"] not in ("done", "taken back")]
+    # One that was taken back did nothing wrong.
+    troubled = [t for t in records.tasks if t["outcome"] not in ("done", "cancelled")]
     if not troubled:
         return ""
-    rows = "".join(
+    # Those without a second chance are what one looks for.
+    shown = sorted(troubled, key=lambda t: t["verdict"] != "give up")[:_TROUBLES]
+    rows = (
         f"<tr><td class='n'>{t['finished_s']:.2f}</td><td>{escape(t['id'])}</td><td>{escape(t['what'])}</td>"
-        f"<td>{escape(t['outcome'])}</td><td><pre>{escape(t['detail'][:1500])}</pre></td>"
+        f"<td>{escape(t['outcome'])}</td><td>{_detail(t['detail'])}</td>"
         f"<td>{escape(t['verdict'])}: {escape(_first(t['verdict_reason']))}</td></tr>"
-        for t in troubled[:_TROUBLES]
+        for t in shown
     )
-    note = _more(len(troubled) - _TROUBLES)
-    head = "<tr><th class='n'>s</th><th>task</th><th>what</th><th>outcome</th><th>detail</th><th>verdict</th></tr>"
-    return _section(
-        "What went wrong", f"<div class='scroll'><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{note}"
-    )
+    table = _table("what went wrong", ("s", "task", "what", "outcome", "detail", "verdict"), rows)
+    return _section(f"What went wrong: {len(troubled):,} attempts", table + _more(len(troubled) - len(shown)))
+
+
+def _detail(text: str) -> str:
+    """The last line at once (of a traceback it is the error), the rest on demand."""
+    lines = text.strip().splitlines()
+    if len(lines) < 2:
+        return escape("".join(lines)[:500])
+    return f"<details><summary>{escape(lines[-1][:200])}</summary><pre>{escape(text[-3000:])}</pre></details>"
 
 
 def _decisions(records: Records) -> str:
@@ -201,31 +196,29 @@ def _decisions(records: Records) -> str:
         )
         for entry in records.shapes
     ]
-    lines += [(t["finished_s"], f"task {t['id']}", t["verdict"], t["verdict_reason"]) for t in _judged(records.tasks)]
+    judged = (t for t in records.tasks if t["verdict"] != "accept")
+    lines += [(t["finished_s"], f"task {t['id']}", t["verdict"], t["verdict_reason"]) for t in judged]
     lines.sort(key=lambda row: row[0])
     if not lines:
         return ""
     kept = lines[: _ROWS // 2] + lines[-_ROWS // 2 :] if len(lines) > _ROWS else lines
-    rows = "".join(
+    rows = (
         f"<tr><td class='n'>{at:.2f}</td><td>{escape(where)}</td><td>{escape(what)}</td>"
         f"<td>{escape(_first(why))}</td></tr>"
         for at, where, what, why in kept
     )
-    head = "<tr><th class='n'>s</th><th>for</th><th>decision</th><th>why</th></tr>"
     search = "<input id='filter' type='search' placeholder='filter' aria-label='filter the decisions'>"
-    table = f"<div class='scroll'><table id='decisions'><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
-    return _section("Decisions", f"{search}{table}{_more(len(lines) - len(kept))}")
-
-
-def _judged(tasks: Sequence[Entry]) -> list[Entry]:
-    return [t for t in tasks if t["verdict"] != "accept"]
+    count = "<output id='count' for='filter'></output>"
+    table = _table("decisions", ("s", "for", "decision", "why"), rows, " id='decisions'")
+    hidden = len(lines) - len(kept)
+    note = f"<p class='note'>{hidden:,} from the middle of the run are in the records only.</p>" if hidden else ""
+    return _section("Decisions", f"{search} {count}{table}{note}")
 
 
 def _left_out(records: Records) -> str:
-    end = records.sessions[-1].end if records.sessions else None
     content = ""
     for key, title in (("missing", "Without a result"), ("skipped", "Skipped by the user's leave")):
-        lines = list(end[key]) if end and end.get(key) else []
+        lines = left_out(records, key)
         if lines:
             listed = "".join(f"<li>{escape(_first(line))}</li>" for line in lines[:_TROUBLES])
             content += _section(title, f"<ul>{listed}</ul>{_more(len(lines) - _TROUBLES)}")
@@ -233,7 +226,7 @@ def _left_out(records: Records) -> str:
 
 
 def _more(count: int) -> str:
-    return f"<p class='note'>{count} more are in the records.</p>" if count > 0 else ""
+    return f"<p class='note'>{count:,} more are in the records.</p>" if count > 0 else ""
 
 
 def _first(text: str) -> str:

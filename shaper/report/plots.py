@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shaper.records import Entry, Records
-from shaper.report.svg import BAD, COLOURS, Plot, axis
+from shaper.report.figures import lanes
+from shaper.report.svg import BAD, COLOURS, WIDE, Axis, Frame, Plot, axis
 from shaper.units import show_count, show_mib, show_seconds
 
 POINTS = 3000  # of one plot; more tell no more and make the page heavy
+_MARKS = 500  # crosses of one plot
+_BINS = 600  # of a curve that has more steps than points
+LANES = 48  # of the timeline
+_FITS = 4  # more lines with bands than these cannot be told apart
 
 
-def thinned(rows: Sequence[Any]) -> Sequence[Any]:
-    """At most `POINTS` rows, evenly chosen."""
-    step = -(-len(rows) // POINTS)
+def thinned(rows: Sequence[Any], most: int = POINTS) -> Sequence[Any]:
+    """At most `most` rows, evenly chosen."""
+    step = -(-len(rows) // most)
     return rows[::step] if step > 1 else rows
 
 
-def groups_of(tasks: Sequence[Entry]) -> list[str]:
-    """Groups by number of tasks; beyond the palette they share its last colour."""
-    counts: dict[str, int] = defaultdict(int)
+def by(tasks: Iterable[Entry], key: str) -> dict[str, list[Entry]]:
+    """Tasks by one of their words, the most frequent first."""
+    found: dict[str, list[Entry]] = defaultdict(list)
     for task in tasks:
-        counts[task["group"]] += 1
-    return sorted(counts, key=lambda name: -counts[name])
+        found[task[key]].append(task)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
-def _colours(names: Sequence[str]) -> Mapping[str, str]:
+def _colours(names: Iterable[str]) -> dict[str, str]:
     return {name: COLOURS[min(n, len(COLOURS) - 1)] for n, name in enumerate(names)}
 
 
+def category_colours(records: Records) -> Mapping[str, str]:
+    """A colour for each category, the same in every plot."""
+    return _colours(by(records.tasks, "category"))
+
+
 def _keys(plot: Plot, colours: Mapping[str, str], shape: str = "dot") -> None:
-    for name, colour in list(colours.items())[: len(COLOURS) - 1]:
-        plot.key(name or "all", colour, shape)
-    if len(colours) >= len(COLOURS):
-        plot.key(f"{len(colours) - len(COLOURS) + 1} others", COLOURS[-1], shape)
+    """Name the colours; what has no colour of its own shares the last one."""
+    own = len(COLOURS) if len(colours) <= len(COLOURS) else len(COLOURS) - 1
+    for name, colour in list(colours.items())[:own]:
+        plot.key(name or "tasks", colour, shape)
+    if len(colours) > own:
+        plot.key(f"{len(colours) - own} others", COLOURS[-1], shape)
 
 
 def _tip(task: Entry) -> str:
     used = task["used"] or {}
-    return (
-        f"{task['id']} {task['what']}\n{task['elements']} elements, {task['outcome']}, "
-        f"{show_seconds(used.get('wall_s'))}, used {show_mib(used.get('memory_mib'))} of {show_mib(task['memory_mib'])}"
-    )
+    expected = task.get("expected_memory_mib")
+    parts = [
+        f"{task['id']}  {task['what']}",
+        f"{show_count(task['elements'])} elements, {task['outcome']} in {show_seconds(used.get('wall_s'))}",
+        f"memory {show_mib(used.get('memory_mib'))} of {show_mib(task['memory_mib'])} given"
+        + (f", {show_mib(expected)} expected" if expected else ""),
+    ]
+    return "\n".join(parts)
 
 
 def processing(records: Records) -> list[Entry]:
@@ -51,25 +68,38 @@ def processing(records: Records) -> list[Entry]:
     return [task for task in records.tasks if task["work"] == "process"]
 
 
-def _size(value: float) -> str:
-    return show_count(value)
+def _time_axis(records: Records, title: str = "time") -> Axis:
+    scale = axis([session.stopped_s for session in records.sessions] or [1.0], title)
+    unit, name = (1.0, "s") if scale.high < 300 else (60.0, "min") if scale.high < 3 * 3600 else (3600.0, "h")
+    return replace(scale, title=f"{title}, {name}", unit=unit)
+
+
+def _mib_axis(values: Iterable[float], title: str, *, log: bool) -> Axis:
+    scale = axis(values, title, log=log)
+    unit, name = (1024.0, "GiB") if scale.high > 4096 else (1.0, "MiB")
+    return replace(scale, title=f"{title}, {name}", unit=unit)
+
+
+def _sessions(plot: Plot, records: Records) -> None:
+    for number, session in enumerate(records.sessions[1:20], start=2):
+        plot.upright(session.offset_s, f"session {number}")
 
 
 def chunksizes(records: Records) -> Plot:
     """Chunksize of every task over time; crosses where one was split."""
-    tasks = processing(records)
-    started = [t for t in tasks if t["started_s"] is not None]
+    started = [t for t in processing(records) if t["started_s"] is not None]
     plot = Plot(
         "chunksize over time",
-        axis([t["finished_s"] for t in tasks], "time, s"),
-        axis([t["elements"] for t in tasks], "elements per task", log=True, show=_size),
+        _time_axis(records),
+        axis([t["elements"] for t in started], "elements per task", log=True, show=show_count),
     )
-    colours = _colours(groups_of(tasks))
-    for group, colour in colours.items():
-        mine = [t for t in started if t["group"] == group]
-        plot.points([(t["started_s"], t["elements"], f"{_tip(t)}\n{t['reason']}") for t in thinned(mine)], colour)
-    splits = [t for t in tasks if t["verdict"] == "split"]
-    plot.crosses([(t["finished_s"], t["elements"], f"{_tip(t)}\n{t['verdict_reason']}") for t in thinned(splits)])
+    colours = _colours(by(started, "group"))
+    for group, mine in by(thinned(started), "group").items():
+        plot.points([(t["started_s"], t["elements"], f"{_tip(t)}\n{t['reason']}") for t in mine], colours[group])
+    splits = [t for t in started if t["verdict"] == "split"]
+    shown = thinned(splits, _MARKS)
+    plot.crosses([(t["finished_s"], t["elements"], f"{_tip(t)}\n{t['verdict_reason']}") for t in shown])
+    _sessions(plot, records)
     _keys(plot, colours)
     if splits:
         plot.key("split", BAD, "cross")
@@ -77,32 +107,57 @@ def chunksizes(records: Records) -> Plot:
 
 
 def against_size(records: Records, what: str, category: str) -> Plot:
-    """Memory (`memory_mib`) or time a slot is held (`wall_s`) against size, with the last fit and its risk band."""
+    """Memory (`memory_mib`) or time a slot is held (`wall_s`) against size, with the last fit and its risk band.
+
+    The size of a merge is that of its inputs.
+    """
     memory = what == "memory_mib"
-    tasks = [{**t, "y": _y(t, memory)} for t in records.tasks if t["category"] == category and _y(t, memory)]
+    tasks: list[Entry] = [
+        {**t, "x": x, "y": y}
+        for t in records.tasks
+        if t["category"] == category and (x := _x(t)) and (y := _y(t, memory)) and y > 0
+    ]
     done = [t for t in tasks if t["outcome"] == "done"]
     bad = [t for t in tasks if t["outcome"] == ("out of memory" if memory else "out of time")]
-    sizes = [t["elements"] for t in tasks]
+    ys = [1.1 * t["y"] for t in tasks]
     plot = Plot(
         f"{'memory' if memory else 'time'} against size, {category}",
-        axis(sizes, "elements per task", log=True, show=_size),
-        axis([1.1 * t["y"] for t in tasks], "memory, MiB" if memory else "time a slot is held, s", log=not memory),
+        _x_axis(tasks),
+        _mib_axis(ys, "memory", log=False) if memory else axis(ys, "time a slot is held, s", log=True),
     )
-    colours = _colours(groups_of(tasks))
-    for group, colour in colours.items():
-        mine = [t for t in done if t["group"] == group]
-        plot.points([(t["elements"], t["y"], _tip(t)) for t in thinned(mine)], colour)
+    groups = by(done, "group")
+    colours = _colours(groups)
+    for group, mine in by(thinned(done), "group").items():
+        plot.points([(t["x"], t["y"], _tip(t)) for t in mine], colours[group])
+    fitted = 0
+    for group, mine in groups.items() if len(groups) <= _FITS else [("", done)]:
         belief = _last_belief(records, category, group)
         line = (belief or {}).get("memory" if memory else "wall")
-        if line and len(colours) <= 4 and sizes:
-            _fit(plot, line, [t["elements"] for t in mine], colour)
-    plot.crosses([(t["elements"], t["y"], _tip(t)) for t in thinned(bad)])
+        if line and mine:
+            fitted += 1
+            _fit(plot, line, [t["x"] for t in mine], colours[group] if len(groups) <= _FITS else "currentColor")
+    plot.crosses([(t["x"], t["y"], _tip(t)) for t in thinned(bad, _MARKS)])
     _keys(plot, colours)
     if bad:
         plot.key("over its limit", BAD, "cross")
-    if len(colours) <= 4:
-        plot.key("fit, and the allocation at the stated risk", COLOURS[0], "band")
+    if fitted:
+        plot.key("last fit, and up to the stated risk", COLOURS[0], "band")
     return plot
+
+
+def _x(task: Entry) -> float | None:
+    """Elements, or KiB of input of a merge: what beliefs take as its size."""
+    if task["work"] == "process":
+        return float(task["elements"])
+    given = task.get("input_bytes")
+    return given / 1024 if given else None
+
+
+def _x_axis(tasks: Sequence[Entry]) -> Axis:
+    sizes = [t["x"] for t in tasks]
+    if any(t["work"] == "process" for t in tasks):
+        return axis(sizes, "elements per task", log=True, show=show_count)
+    return replace(axis(sizes, "input of a merge, MiB", log=True), unit=1024.0)
 
 
 def _y(task: Entry, memory: bool) -> float | None:
@@ -111,10 +166,8 @@ def _y(task: Entry, memory: bool) -> float | None:
     return task["finished_s"] - task["started_s"] if task["started_s"] is not None else None
 
 
-def _fit(plot: Plot, line: Mapping[str, float], sizes: Sequence[int], colour: str) -> None:
-    if not sizes:
-        return
-    low, high = max(1, min(sizes)), max(sizes) * 1.2
+def _fit(plot: Plot, line: Mapping[str, float], sizes: Sequence[float], colour: str) -> None:
+    low, high = max(1.0, min(sizes)), max(1.0, max(sizes)) * 1.2
     xs = [low * (high / low) ** (n / 60) for n in range(61)]
     middle = [(x, max(line["floor"], line["intercept"] + line["slope"] * x)) for x in xs]
     plot.band([(x, y, y * line["risk_factor"]) for x, y in middle], colour)
@@ -131,17 +184,17 @@ def _last_belief(records: Records, category: str, group: str) -> Entry | None:
 
 def allocation(records: Records) -> Plot:
     """What tasks were given against what they used; on the diagonal nothing is wasted."""
-    tasks = [t for t in records.tasks if t["used"] and t["used"].get("memory_mib")]
+    tasks = [t for t in records.tasks if (t["used"] or {}).get("memory_mib")]
     values = [t["memory_mib"] for t in tasks] + [t["used"]["memory_mib"] for t in tasks]
-    both = axis(values, "given, MiB", log=True, show=_size), axis(values, "used, MiB", log=True, show=_size)
-    plot = Plot("memory given against memory used", *both)
-    plot.line([(both[0].low, both[0].low), (both[0].high, both[0].high)], "currentColor", dashed=True)
-    colours = _colours(sorted({t["category"] for t in tasks}))
-    for category, colour in colours.items():
-        mine = [t for t in tasks if t["category"] == category and t["outcome"] != "out of memory"]
-        plot.points([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in thinned(mine)], colour)
+    x, y = _mib_axis(values, "given", log=True), _mib_axis(values, "used", log=True)
+    plot = Plot("memory given against memory used", x, y)
+    plot.line([(x.low, x.low), (x.high, x.high)], "currentColor", dashed=True)
+    colours = category_colours(records)
     bad = [t for t in tasks if t["outcome"] == "out of memory"]
-    plot.crosses([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in thinned(bad)])
+    fine = [t for t in tasks if t["outcome"] != "out of memory"]
+    for category, mine in by(thinned(fine), "category").items():
+        plot.points([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in mine], colours[category])
+    plot.crosses([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in thinned(bad, _MARKS)])
     _keys(plot, colours)
     if bad:
         plot.key("over its limit", BAD, "cross")
@@ -155,40 +208,82 @@ def running(records: Records) -> Plot:
     for task in records.tasks:
         if task["started_s"] is not None:
             changes[task["category"]] += [(task["started_s"], 1), (task["finished_s"], -1)]
-    curves = {}
-    for category, steps in changes.items():
-        count, rows = 0, [(0.0, 0.0)]
-        for at, change in sorted(steps):
-            count += change
-            rows.append((at, float(count)))
-        curves[category] = rows
-    every = [row for rows in curves.values() for row in rows]
-    plot = Plot("tasks running", axis([x for x, _ in every], "time, s"), axis([y for _, y in every], "tasks running"))
-    colours = _colours(sorted(curves))
-    for category, colour in colours.items():
-        plot.line(thinned(curves[category]), colour, steps=True)
-    _keys(plot, colours, "line")
+    x = _time_axis(records)
+    curves = {category: _counted(steps, x.high) for category, steps in changes.items()}
+    highest = [y for rows in curves.values() for _, y in rows]
+    plot = Plot("tasks running", x, replace(axis(highest, "tasks running"), whole=True))
+    colours = category_colours(records)
+    for category, rows in curves.items():
+        plot.line(rows, colours[category], steps=True)
+    _sessions(plot, records)
+    _keys(plot, {name: colour for name, colour in colours.items() if name in curves}, "line")
     return plot
 
 
-def slots(records: Records) -> Plot:
-    """Every task as a bar on its slot."""
-    tasks = [t for t in records.tasks if t["started_s"] is not None]
-    names = sorted({t["worker"] for t in tasks}, key=lambda name: (len(name), name))[:64]
-    rows = {name: n for n, name in enumerate(reversed(names))}
-    height = 70 + 22 * max(1, len(names))
-    scale = axis(
-        [len(names) - 0.5],
-        "slot",
-        show=lambda v: names[len(names) - 1 - int(v)] if v == int(v) and v < len(names) else "",
-    )
-    plot = Plot("timeline", axis([t["finished_s"] for t in tasks], "time, s"), scale, height=height)
-    colours = _colours(sorted({t["category"] for t in tasks}))
-    for task in thinned(tasks):
-        if task["worker"] in rows:
-            colour = colours[task["category"]] if task["outcome"] == "done" else BAD
-            plot.bar(task["started_s"], task["finished_s"], rows[task["worker"]] + 0.25, 12, colour, _tip(task))
-    _keys(plot, colours)
-    if any(t["outcome"] != "done" for t in tasks):
-        plot.key("came to nothing", BAD)
-    return plot
+def _counted(changes: Sequence[tuple[float, int]], until: float) -> list[tuple[float, float]]:
+    """The number that runs after each change; its average over short bins where there are very many changes."""
+    count, rows = 0, [(0.0, 0.0)]
+    for at, change in sorted(changes):
+        count += change
+        rows.append((at, float(count)))
+    if len(rows) <= POINTS:
+        return rows
+    width = until / _BINS
+    sums = [0.0] * (_BINS + 1)
+    for (at, value), (end, _) in zip(rows, [*rows[1:], rows[-1]], strict=True):
+        while at < end:
+            number = min(_BINS, int(at / width))
+            stop = end if number == _BINS else min(end, (number + 1) * width)
+            if stop <= at:  # rounding put it on the edge
+                number, stop = number + 1, min(end, (number + 2) * width)
+            sums[min(number, _BINS)] += value * (stop - at)
+            at = stop
+    return [(n * width, total / width) for n, total in enumerate(sums)]
+
+
+def slots(records: Records) -> tuple[Plot, int]:
+    """Every task as a bar in a lane of its worker; also returns how many lanes were left out."""
+    placed = lanes(records.tasks)
+    every = sorted({lane for _, lane in placed}, key=lambda name: (name.rpartition("#")[0], len(name), name))
+    names = every[:LANES]
+    row = {name: len(names) - 1 - n for n, name in enumerate(names)}
+    labels = {float(at): name if len(name) <= 22 else f"…{name[-21:]}" for name, at in row.items()}
+    y = Axis(-0.5, max(0.5, len(names) - 0.5), "", show=lambda at: labels.get(at, ""), fixed=tuple(labels))
+    left = 24 + round(6.2 * max(map(len, labels.values()), default=4))
+    plot = Plot("timeline", _time_axis(records), y, Frame(WIDE, 70 + 16 * max(2, len(names)), left))
+    colours = category_colours(records)
+    shown = [(t, lane) for t, lane in placed if lane in row]
+    for start, stop, lane, task, count in _joined(shown, plot.x.high / WIDE):
+        colour = colours[task["category"]] if task["outcome"] == "done" else BAD
+        tip = _tip(task) if count == 1 else f"{count} tasks, among them\n{_tip(task)}"
+        plot.bar(start, stop, row[lane], 11, colour, tip)
+    _sessions(plot, records)
+    _keys(plot, colours, "band")
+    if any(t["outcome"] != "done" for t, _ in shown):
+        plot.key("came to nothing", BAD, "band")
+    return plot, len(every) - len(names)
+
+
+Bar = tuple[float, float, str, Entry, int]  # from, to, lane, one of its tasks, how many
+
+
+def _joined(placed: Sequence[tuple[Entry, str]], pixel_s: float) -> list[Bar]:
+    """Bars of the timeline; where they are too many, neighbours of one kind become one, the closest first."""
+    bars: list[Bar] = [(t["started_s"], t["finished_s"], lane, t, 1) for t, lane in placed]
+    gap_s = pixel_s / 4
+    while len(bars) > POINTS and gap_s < 64 * pixel_s:
+        last: dict[str, int] = {}
+        merged: list[Bar] = []
+        for bar in bars:
+            start, stop, lane, task, count = bar
+            at = last.get(lane)
+            if at is not None:
+                from_s, to_s, _, other, others = merged[at]
+                alike = (other["category"], other["outcome"]) == (task["category"], task["outcome"])
+                if alike and start - to_s <= gap_s:
+                    merged[at] = (from_s, max(to_s, stop), lane, other, others + count)
+                    continue
+            last[lane] = len(merged)
+            merged.append(bar)
+        bars, gap_s = merged, 2 * gap_s
+    return bars

@@ -7,23 +7,36 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, HEIGHT = 620, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 44
+WIDTH, WIDE = 620, 1290
+_RIGHT, _TOP, _BOTTOM = 14, 14, 44
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A7A00", "#777777")
-BAD = "#D55E00"
+# Okabe and Ito's palette, told apart with every kind of colour vision; report.css has its values for light and dark.
+COLOURS = tuple(f"var(--c{number})" for number in range(7))
+BAD = "var(--c-bad)"
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A scale from data to pixels; logarithmic where `log`."""
+    """A scale from data to pixels.
+
+    Args:
+        unit: of the ticks, in units of the data: 60 for minutes where the data are seconds.
+        whole: ticks stand at whole numbers only.
+        fixed: ticks stand at these values.
+    """
 
     low: float
     high: float
     title: str
     log: bool = False
     show: Callable[[float], str] = field(default=lambda value: f"{value:g}")
+    unit: float = 1.0
+    whole: bool = False
+    fixed: tuple[float, ...] = ()
+
+    def label(self, value: float) -> str:
+        """What stands at a tick."""
+        return self.show(value / self.unit)
 
     def at(self, value: float) -> float:
         """Position between 0 and 1."""
@@ -34,19 +47,28 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Round values within the range: powers of ten, or steps of 1, 2 or 5."""
-        if self.log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            every = max(1, (last - first) // 6)
-            found = [10.0**power for power in range(first, last + 1, every) if self.low <= 10.0**power <= self.high]
-            if len(found) >= 2:
-                return found
-            found = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5)]
-            return [value for value in found if self.low <= value <= self.high]
-        rough = (self.high - self.low) / 5
+        if self.fixed:
+            return list(self.fixed)
+        low, high = self.low / self.unit, self.high / self.unit
+        return [value * self.unit for value in (_log_ticks(low, high) if self.log else self._steps(low, high))]
+
+    def _steps(self, low: float, high: float) -> list[float]:
+        rough = (high - low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-        first_tick = math.ceil(self.low / step) * step
-        return [first_tick + n * step for n in range(int((self.high - first_tick) / step + 1e-9) + 1)]
+        if self.whole:
+            step = max(1.0, step)
+        first = math.ceil(low / step)
+        return [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if math.log10(high / low) > 2.2:
+        every = max(1, (last - first) // 6)
+        return [10.0**power for power in range(first, last + 1, every) if low <= 10.0**power <= high]
+    steps = (1, 2, 5) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    return [m * 10.0**p for p in range(first, last + 1) for m in steps if low <= m * 10.0**p <= high]
 
 
 def axis(values: Iterable[float], title: str, *, log: bool = False, show: Callable[[float], str] | None = None) -> Axis:
@@ -56,23 +78,36 @@ def axis(values: Iterable[float], title: str, *, log: bool = False, show: Callab
         low, high = (min(known), max(known)) if known else (1.0, 10.0)
         low, high = low / 1.25, high * 1.25
     else:
-        low, high = 0.0, (max(known) if known else 1.0) * 1.05
+        low, high = 0.0, max(known, default=1.0) * 1.05
         if high <= 0:
             high = 1.0
     return Axis(low, high, title, log, show or (lambda value: f"{value:g}"))
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Size of a plot in pixels, and the room for the labels at its left."""
+
+    width: int = WIDTH
+    height: int = 320
+    left: int = 62
+
+
+_FRAME = Frame()
+
+
 class Plot:
     """One plot; add marks, then render."""
 
-    def __init__(self, label: str, x: Axis, y: Axis, *, height: int = HEIGHT) -> None:
-        self.label, self.x, self.y, self.height = label, x, y, height
+    def __init__(self, label: str, x: Axis, y: Axis, frame: Frame = _FRAME) -> None:
+        self.label, self.x, self.y = label, x, y
+        self.width, self.height, self.left = frame.width, frame.height, frame.left
         self.marks: list[str] = []
         self.keys: list[tuple[str, str, str]] = []
 
     def px(self, value: float) -> float:
         """Pixel of an x value, clipped to the frame."""
-        return _LEFT + min(1.0, max(0.0, self.x.at(value))) * (WIDTH - _LEFT - _RIGHT)
+        return self.left + min(1.0, max(0.0, self.x.at(value))) * (self.width - self.left - _RIGHT)
 
     def py(self, value: float) -> float:
         """Pixel of a y value, clipped to the frame."""
@@ -130,10 +165,17 @@ class Plot:
             f'height="{height_px:.1f}" fill="{colour}" fill-opacity=".85"><title>{escape(tip)}</title></rect>'
         )
 
+    def upright(self, x: float, text: str) -> None:
+        """A dashed upright line with a note beside it."""
+        px = self.px(x)
+        self.marks.append(f'<path class="mark" d="M{px:.1f} {_TOP}V{self.height - _BOTTOM}"/>')
+        anchor, shift = ("end", -4) if px > self.width / 2 else ("start", 4)
+        self.marks.append(f'<text x="{px + shift:.1f}" y="{_TOP + 9}" text-anchor="{anchor}">{escape(text)}</text>')
+
     def render(self) -> str:
         """The plot as an SVG element."""
         parts = [
-            f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(self.label, quote=True)}">',
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.label, quote=True)}">',
             self._frame(),
             *self.marks,
             "</svg>",
@@ -147,15 +189,15 @@ class Plot:
             px = self.px(value)
             parts.append(f'<path class="grid" d="M{px:.1f} {_TOP}V{bottom}"/>')
             parts.append(
-                f'<text x="{px:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(self.x.show(value))}</text>'
+                f'<text x="{px:.1f}" y="{bottom + 16}" text-anchor="middle">{escape(self.x.label(value))}</text>'
             )
         for value in self.y.ticks():
             py = self.py(value)
-            parts.append(f'<path class="grid" d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}"/>')
+            parts.append(f'<path class="grid" d="M{self.left} {py:.1f}H{self.width - _RIGHT}"/>')
             parts.append(
-                f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{escape(self.y.show(value))}</text>'
+                f'<text x="{self.left - 6}" y="{py + 4:.1f}" text-anchor="end">{escape(self.y.label(value))}</text>'
             )
-        middle = (_LEFT + WIDTH - _RIGHT) / 2
+        middle = (self.left + self.width - _RIGHT) / 2
         parts.append(
             f'<text class="title" x="{middle}" y="{self.height - 6}" text-anchor="middle">{escape(self.x.title)}</text>'
         )
@@ -164,7 +206,7 @@ class Plot:
             f'<text class="title" transform="translate(13 {centre}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y.title)}</text>"
         )
-        parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>')
+        parts.append(f'<path class="axis" d="M{self.left} {_TOP}V{bottom}H{self.width - _RIGHT}"/>')
         return "".join(parts)
 
     def _legend(self) -> str:

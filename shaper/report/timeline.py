@@ -3,45 +3,57 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shaper.records import Records
+from shaper.records import Entry, Records
+from shaper.report.figures import lanes
+
+_KEPT = ("id", "stage", "group", "elements", "attempt", "outcome", "memory_mib", "reason", "verdict", "detail", "used")
 
 
 def write_timeline(records: Records, path: Path) -> None:
-    """Write one row per slot, and counters for chunksize and tasks running."""
-    slots: dict[str, int] = {}
-    events: list[dict[str, Any]] = []
-    running: list[tuple[float, int]] = []
-    for task in records.tasks:
-        if task["started_s"] is None:
-            continue
-        slot = slots.setdefault(task["worker"], len(slots) + 1)
-        running += [(task["started_s"], 1), (task["finished_s"], -1)]
-        events.append(
-            {
-                "name": task["what"],
-                "cat": task["category"],
-                "ph": "X",
-                "pid": 1,
-                "tid": slot,
-                "ts": round(task["started_s"] * 1e6),
-                "dur": round((task["finished_s"] - task["started_s"]) * 1e6),
-                "args": {key: task[key] for key in ("id", "elements", "outcome", "memory_mib", "reason", "used")},
-            }
-        )
+    """Write one row per lane of a worker, and counters for chunksize and tasks running."""
+    numbers: dict[str, int] = {}
+    placed = lanes(records.tasks)
+    for lane in sorted({lane for _, lane in placed}, key=lambda name: (len(name), name)):
+        numbers[lane] = len(numbers) + 1
+    with path.open("w", encoding="utf-8", errors="replace") as file:
+        # One by one: a long run has hundreds of megabytes of them.
+        file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
+        for at, event in enumerate(_events(placed, numbers)):
+            file.write((",\n" if at else "") + json.dumps(event, separators=(",", ":")))
+        file.write("\n]}\n")
+
+
+def _events(placed: Sequence[tuple[Entry, str]], numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    for name, number in numbers.items():
+        yield {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": name}}
+        yield {"name": "thread_sort_index", "ph": "M", "pid": 1, "tid": number, "args": {"sort_index": number}}
+    changes: list[tuple[float, int]] = []
+    for task, lane in placed:
+        start, stop = task["started_s"], task["finished_s"]
+        changes += [(start, 1), (stop, -1)]
+        event = {
+            "name": task["what"],
+            "cat": task["category"],
+            "ph": "X",
+            "pid": 1,
+            "tid": numbers[lane],
+            "ts": round(start * 1e6),
+            "dur": max(0, round((stop - start) * 1e6)),
+            "args": {key: task.get(key) for key in _KEPT},
+        }
+        if task["outcome"] != "done":
+            event["cname"] = "terrible"  # one of the format's own colours: red
+        yield event
         if task["work"] == "process":
-            events.append(_counter("chunksize", task["started_s"], "elements", task["elements"]))
+            yield _counter("chunksize", start, "elements", task["elements"])
     count = 0
-    for at, change in sorted(running):
+    for at, change in sorted(changes):
         count += change
-        events.append(_counter("tasks running", at, "tasks", count))
-    names = [
-        {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": name}}
-        for name, number in slots.items()
-    ]
-    path.write_text(json.dumps({"traceEvents": [*names, *events], "displayTimeUnit": "ms"}))
+        yield _counter("tasks running", at, "tasks", count)
 
 
 def _counter(name: str, at_s: float, key: str, value: float) -> dict[str, Any]:
