@@ -123,7 +123,8 @@ def _plots(records: Records) -> Iterable[str]:
     for category in (categories + merging)[:_CATEGORIES]:
         yield _section(f"Memory against size: {category}", plots.against_size(records, "memory_mib", category).render())
         yield _section(f"Time against size: {category}", plots.against_size(records, "wall_s", category).render())
-    yield _section("Memory given against memory used", plots.allocation(records).render())
+    for key, word in (("memory_mib", "given"), ("expected_memory_mib", "expected")):
+        yield _section(f"Memory {word} against memory used", plots.against_use(records, key, word).render())
     timeline, hidden = plots.slots(records)
     note = f"<p class='note'>{hidden} more lanes are in timeline.json.</p>" if hidden else ""
     yield _section("Timeline", timeline.render() + note, kind="wide")
@@ -169,7 +170,7 @@ def _troubles(records: Records) -> str:
     # Those without a second chance are what one looks for.
     shown = sorted(troubled, key=lambda t: t["verdict"] != "give up")[:_TROUBLES]
     rows = (
-        f"<tr><td class='n'>{t['finished_s']:.2f}</td><td>{escape(t['id'])}</td><td>{escape(t['what'])}</td>"
+        f"<tr><td class='n'>{t['finished_s']:.2f}</td><td class='id'>{escape(t['id'])}</td><td>{escape(t['what'])}</td>"
         f"<td>{escape(t['outcome'])}</td><td>{_detail(t['detail'])}</td>"
         f"<td>{escape(t['verdict'])}: {escape(_first(t['verdict_reason']))}</td></tr>"
         for t in shown

@@ -20,9 +20,11 @@ _FITS = 4  # more lines with bands than these cannot be told apart
 
 
 def thinned(rows: Sequence[Any], most: int = POINTS) -> Sequence[Any]:
-    """At most `most` rows, evenly chosen."""
+    """At most `most` rows: one of each stretch, not always its first, or what alternates would look all alike."""
     step = -(-len(rows) // most)
-    return rows[::step] if step > 1 else rows
+    if step < 2:
+        return rows
+    return [rows[min(start + start * 7919 // step % step, len(rows) - 1)] for start in range(0, len(rows), step)]
 
 
 def by(tasks: Iterable[Entry], key: str) -> dict[str, list[Entry]]:
@@ -40,6 +42,19 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
 def category_colours(records: Records) -> Mapping[str, str]:
     """A colour for each category, the same in every plot."""
     return _colours(by(records.tasks, "category"))
+
+
+def group_colours(records: Records) -> dict[str, str]:
+    """A colour for each group, the same in every plot."""
+    return _colours(by(processing(records), "group"))
+
+
+def _count(value: float) -> str:
+    """A round number at a tick."""
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= limit:
+            return f"{value / (1e3 if suffix == 'k' else limit):g}{suffix}"
+    return f"{value:g}"
 
 
 def _keys(plot: Plot, colours: Mapping[str, str], shape: str = "dot") -> None:
@@ -91,9 +106,9 @@ def chunksizes(records: Records) -> Plot:
     plot = Plot(
         "chunksize over time",
         _time_axis(records),
-        axis([t["elements"] for t in started], "elements per task", log=True, show=show_count),
+        axis([t["elements"] for t in started], "elements per task", log=True, show=_count),
     )
-    colours = _colours(by(started, "group"))
+    colours = group_colours(records)
     for group, mine in by(thinned(started), "group").items():
         plot.points([(t["started_s"], t["elements"], f"{_tip(t)}\n{t['reason']}") for t in mine], colours[group])
     splits = [t for t in started if t["verdict"] == "split"]
@@ -119,14 +134,16 @@ def against_size(records: Records, what: str, category: str) -> Plot:
     ]
     done = [t for t in tasks if t["outcome"] == "done"]
     bad = [t for t in tasks if t["outcome"] == ("out of memory" if memory else "out of time")]
-    ys = [1.1 * t["y"] for t in tasks]
+    tasks = done + bad
+    ys = [1.25 * t["y"] for t in tasks]
     plot = Plot(
         f"{'memory' if memory else 'time'} against size, {category}",
         _x_axis(tasks),
         _mib_axis(ys, "memory", log=False) if memory else axis(ys, "time a slot is held, s", log=True),
     )
     groups = by(done, "group")
-    colours = _colours(groups)
+    named = group_colours(records)
+    colours = {group: named.get(group, COLOURS[0]) for group in groups}
     for group, mine in by(thinned(done), "group").items():
         plot.points([(t["x"], t["y"], _tip(t)) for t in mine], colours[group])
     fitted = 0
@@ -156,7 +173,7 @@ def _x(task: Entry) -> float | None:
 def _x_axis(tasks: Sequence[Entry]) -> Axis:
     sizes = [t["x"] for t in tasks]
     if any(t["work"] == "process" for t in tasks):
-        return axis(sizes, "elements per task", log=True, show=show_count)
+        return axis(sizes, "elements per task", log=True, show=_count)
     return replace(axis(sizes, "input of a merge, MiB", log=True), unit=1024.0)
 
 
@@ -182,23 +199,23 @@ def _last_belief(records: Records, category: str, group: str) -> Entry | None:
     return None
 
 
-def allocation(records: Records) -> Plot:
-    """What tasks were given against what they used; on the diagonal nothing is wasted."""
-    tasks = [t for t in records.tasks if (t["used"] or {}).get("memory_mib")]
-    values = [t["memory_mib"] for t in tasks] + [t["used"]["memory_mib"] for t in tasks]
-    x, y = _mib_axis(values, "given", log=True), _mib_axis(values, "used", log=True)
-    plot = Plot("memory given against memory used", x, y)
+def against_use(records: Records, key: str, name: str) -> Plot:
+    """Memory that was given (`memory_mib`) or expected (`expected_memory_mib`) against what was used."""
+    tasks = [t for t in records.tasks if t.get(key) and (t["used"] or {}).get("memory_mib")]
+    values = [t[key] for t in tasks] + [t["used"]["memory_mib"] for t in tasks]
+    x, y = _mib_axis(values, name, log=True), _mib_axis(values, "used", log=True)
+    plot = Plot(f"memory {name} against memory used", x, y)
     plot.line([(x.low, x.low), (x.high, x.high)], "currentColor", dashed=True)
     colours = category_colours(records)
     bad = [t for t in tasks if t["outcome"] == "out of memory"]
     fine = [t for t in tasks if t["outcome"] != "out of memory"]
     for category, mine in by(thinned(fine), "category").items():
-        plot.points([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in mine], colours[category])
-    plot.crosses([(t["memory_mib"], t["used"]["memory_mib"], _tip(t)) for t in thinned(bad, _MARKS)])
+        plot.points([(t[key], t["used"]["memory_mib"], _tip(t)) for t in mine], colours[category])
+    plot.crosses([(t[key], t["used"]["memory_mib"], _tip(t)) for t in thinned(bad, _MARKS)])
     _keys(plot, colours)
     if bad:
         plot.key("over its limit", BAD, "cross")
-    plot.key("used = given", "currentColor", "line")
+    plot.key(f"used = {name}", "currentColor", "line")
     return plot
 
 
@@ -258,9 +275,9 @@ def slots(records: Records) -> tuple[Plot, int]:
         tip = _tip(task) if count == 1 else f"{count} tasks, among them\n{_tip(task)}"
         plot.bar(start, stop, row[lane], 11, colour, tip)
     _sessions(plot, records)
-    _keys(plot, colours, "band")
+    _keys(plot, colours)
     if any(t["outcome"] != "done" for t, _ in shown):
-        plot.key("came to nothing", BAD, "band")
+        plot.key("came to nothing", BAD)
     return plot, len(every) - len(names)
 
 
