@@ -168,3 +168,9 @@ def lanes(tasks: Sequence[Entry]) -> list[tuple[Entry, str]]:
         found.append((task, lane))
     several = {worker for worker in busy if len(busy[worker]) + len(free[worker]) > 1}
     return [(t, f"{w} #{lane + 1}" if (w := t["worker"] or "worker") in several else w) for t, lane in found]
+
+
+def natural(lane: str) -> tuple[int, str, int, str]:
+    """Order lanes by worker, the tenth after the ninth."""
+    worker = lane.rpartition(" #")[0] or lane
+    return (len(worker), worker, len(lane), lane)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from shaper.records import Entry, Records
-from shaper.report.figures import lanes
+from shaper.report.figures import lanes, natural
 from shaper.report.svg import BAD, COLOURS, WIDE, Axis, Frame, Plot, axis
 from shaper.units import show_count, show_mib, show_seconds
 
@@ -261,7 +261,7 @@ def _counted(changes: Sequence[tuple[float, int]], until: float) -> list[tuple[f
 def slots(records: Records) -> tuple[Plot, int]:
     """Every task as a bar in a lane of its worker; also returns how many lanes were left out."""
     placed = lanes(records.tasks)
-    every = sorted({lane for _, lane in placed}, key=lambda name: (name.rpartition("#")[0], len(name), name))
+    every = sorted({lane for _, lane in placed}, key=natural)
     names = every[:LANES]
     row = {name: len(names) - 1 - n for n, name in enumerate(names)}
     labels = {float(at): name if len(name) <= 22 else f"…{name[-21:]}" for name, at in row.items()}

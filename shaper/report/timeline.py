@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper.records import Entry, Records
-from shaper.report.figures import lanes
+from shaper.report.figures import lanes, natural
 
 _KEPT = ("id", "stage", "group", "elements", "attempt", "outcome", "memory_mib", "reason", "verdict", "detail", "used")
 
@@ -17,13 +17,14 @@ def write_timeline(records: Records, path: Path) -> None:
     """Write one row per lane of a worker, and counters for chunksize and tasks running."""
     numbers: dict[str, int] = {}
     placed = lanes(records.tasks)
-    for lane in sorted({lane for _, lane in placed}, key=lambda name: (len(name), name)):
+    for lane in sorted({lane for _, lane in placed}, key=natural):
         numbers[lane] = len(numbers) + 1
+    encode = json.JSONEncoder(separators=(",", ":")).encode
     with path.open("w", encoding="utf-8", errors="replace") as file:
         # One by one: a long run has hundreds of megabytes of them.
         file.write('{"displayTimeUnit":"ms","traceEvents":[\n')
         for at, event in enumerate(_events(placed, numbers)):
-            file.write((",\n" if at else "") + json.dumps(event, separators=(",", ":")))
+            file.write((",\n" if at else "") + encode(event))
         file.write("\n]}\n")
 
 
