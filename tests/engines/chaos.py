@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,10 @@ def run_with_kills(
     kills = Kills()
     end = time.monotonic() + deadline_s
     while True:
+        # Files, not pipes: nobody reads while it runs, and a full pipe would stop it.
+        out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
         manager = subprocess.Popen(
-            [sys.executable, *script],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+            [sys.executable, *script], cwd=ROOT, stdout=out, stderr=err, text=True, start_new_session=True
         )
         try:
             _wait(manager, spare_s)
@@ -78,15 +76,15 @@ def run_with_kills(
                         manager.wait()
                     else:
                         kills.tasks += _kill_one(leaves(manager.pid), rng)
-            out, err = manager.communicate()
         finally:
             if manager.poll() is None:
                 manager.kill()
                 manager.wait()
+        said = [(file.seek(0), file.read(), file.close())[1] for file in (out, err)]
         if manager.returncode == 0:
-            return out, kills
+            return said[0], kills
         if manager.returncode != -signal.SIGKILL:
-            raise AssertionError(f"exit {manager.returncode} after {kills}: {err[-2000:]}")
+            raise AssertionError(f"exit {manager.returncode} after {kills}: {said[1][-2000:]}")
 
 
 def _wait(manager: subprocess.Popen[str], seconds: float) -> None:
