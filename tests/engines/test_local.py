@@ -110,14 +110,23 @@ def test_a_peak_held_for_50_ms_is_measured_exactly(bench: Bench) -> None:
 def test_memory_of_several_processes_counts_shared_pages_once(bench: Bench) -> None:
     def family(chunk: Chunk) -> int:
         shared = touched(200)
+        # All hold together: each says when it has touched its own, and keeps it until the pipe closes.
+        touched_r, touched_w = os.pipe()
+        release_r, release_w = os.pipe()
         pids = []
         for _ in range(3):
             pid = os.fork()
             if pid == 0:
+                os.close(release_w)
                 own = touched(50)
-                time.sleep(0.4)
+                os.write(touched_w, b"t")
+                os.read(release_r, 1)
                 os._exit(len(own) % 1)
             pids.append(pid)
+        for _ in pids:
+            os.read(touched_r, 1)
+        time.sleep(0.3)
+        os.close(release_w)
         for pid in pids:
             os.waitpid(pid, 0)
         return len(shared)
