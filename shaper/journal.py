@@ -63,11 +63,14 @@ def read(path: Path) -> Past:
     """Replay a journal.
 
     Raises:
-        Damaged: a line before the last cannot be read.
+        Damaged: a whole line cannot be read.
     """
     past = Past()
     # Bytes, because a cut line may end inside a character.
-    lines = path.read_bytes().split(b"\n")
+    *lines, last = path.read_bytes().split(b"\n")
+    if last:
+        # Also where it would parse: what is not ended was not written whole, and the next session removes it.
+        warnings.warn(f"{path}: the last line is cut off and is dropped; its work is done again", stacklevel=3)
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -75,11 +78,9 @@ def read(path: Path) -> Past:
             entry = json.loads(line)
             _replay(past, entry)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            if any(lines[number:]):
-                raise Damaged(
-                    f"{path}, line {number} cannot be read ({error}): remove the line to redo what it settled"
-                ) from error
-            warnings.warn(f"{path}: the last line is cut off and is dropped; its work is done again", stacklevel=3)
+            raise Damaged(
+                f"{path}, line {number} cannot be read ({error}): remove the line to redo what it settled"
+            ) from error
     return past
 
 
