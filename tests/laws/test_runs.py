@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shaper
@@ -45,6 +45,7 @@ def test_the_same_seed_makes_the_same_decisions(policy: Any) -> None:
     assert repr(first) != repr(other)
 
 
+@settings(derandomize=True, deadline=None, max_examples=40)
 @given(
     fixed_s=st.floats(0, 30),
     s=st.floats(1e-5, 1e-2),
