@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
-import json
 import os
 import pickle
+import shlex
+import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from shaper import journal as journals
 from shaper import records
+from shaper import run_dir as run_dirs
 from shaper.code import pack
 from shaper.dataset import as_sources
 from shaper.engines.engine import Engine
-from shaper.errors import BadInput, Damaged, Incomplete, ProcessFailed, ShaperError
+from shaper.errors import BadInput, Incomplete, ProcessFailed, ShaperError, SiteError
 from shaper.failed import FailedWork
 from shaper.ledger import Ledger, StagePlan
 from shaper.loop import Watch, outcome
@@ -39,15 +44,15 @@ from shaper.types import (
     Observation,
     Outcome,
     Shape,
+    Source,
     Stage,
     Task,
     Verdict,
 )
 
-RUNS = "shaper-runs"
-_DESCRIPTION = "run.json"
 _LINES_KEPT = 1000
-_LATEST = "latest"
+_POLICY = ("name", "shapes", "allocate", "revise", "judge")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def run(
     return Result(values[stages[0].name] if single else values, report, runner.run_dir)
 
 
-def last_run(runs: str | os.PathLike[str] = RUNS) -> Path:
+def last_run(runs: str | os.PathLike[str] = run_dirs.RUNS) -> Path:
     """Return the directory of the last run: of this process, else of the runs directory.
 
     Raises:
@@ -119,10 +124,7 @@ def last_run(runs: str | os.PathLike[str] = RUNS) -> Path:
     """
     if _Run.last is not None:
         return _Run.last
-    link = Path(runs) / _LATEST
-    if not link.exists():
-        raise BadInput(f"no run yet in this process, and none in {runs!s}")
-    return link.resolve()
+    return run_dirs.latest(Path(runs))
 
 
 def _stages(
@@ -191,10 +193,11 @@ class _Run:
         self.name = name
         self.progress = progress
         self._closing = ExitStack()
+        simulated = getattr(engine, "name", engine) == "simulated"
         self.plans = [
             StagePlan(
                 stage.name,
-                as_sources(stage.dataset),
+                as_sources(stage.dataset) if simulated else tuple(map(_identified, as_sources(stage.dataset))),
                 stage.after,
                 stage.category or stage.name,
                 stage.mode,
@@ -207,15 +210,30 @@ class _Run:
             if stage.process is not None and stage.merge is not None:
                 self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
         self.engine = _engine(engine, engine_options)
+        if isinstance(policy, type) or not all(hasattr(policy, name) for name in _POLICY):
+            raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
         self._closing.callback(self.engine.close)
-        simulated = self.engine.name == "simulated"
-        self.run_dir = None if simulated and run_dir is None else _directory(run_dir, name)
+        self.run_dir = None if simulated and run_dir is None else run_dirs.find_or_make(run_dir, name)
         self.engine.run_dir = self.run_dir
+        if self.run_dir is not None:
+            self._closing.callback(os.close, run_dirs.locked(self.run_dir))
         self.past = journals.Past()
         if self.run_dir is not None:
             type(self).last = self.run_dir
 
     def go(self) -> tuple[Report, Mapping[str, object]]:
+        try:
+            with _terminated_as_interrupted():
+                return self._go()
+        except OSError as error:
+            if self.run_dir is None or error.errno not in _DISK:
+                raise
+            raise SiteError(
+                f"{error.strerror} in {error.filename or self.run_dir}: make room or give another run_dir, and run "
+                "again; what is done is kept"
+            ) from error
+
+    def _go(self) -> tuple[Report, Mapping[str, object]]:
         session, ledger, journal = self._open()
         tally = Tally()
         recorder = self._recorder(ledger, session)
@@ -235,7 +253,6 @@ class _Run:
         except KeyboardInterrupt:
             status, message = "interrupted", "stopped by the user"
             self.engine.close()
-            self._tell_stopped(ledger)
             raise
         except Incomplete as error:
             status, message = "incomplete", str(error)
@@ -260,9 +277,14 @@ class _Run:
                     "missing": ledger.missing()[:_LINES_KEPT],
                     "skipped": ledger.skipped()[:_LINES_KEPT],
                 }
-                recorder.end(self.engine.now_s, entry)
-            self._closing.close()
-            self._show(report)
+                with suppress(OSError):
+                    recorder.end(self.engine.now_s, entry)
+            with suppress(OSError):
+                self._closing.close()
+            if status == "interrupted":
+                self._tell_stopped(ledger)
+            else:
+                self._show(report)
         return report, values
 
     def close(self) -> None:
@@ -281,7 +303,7 @@ class _Run:
             self.past = journals.read(path)
             journals.check(self.past, self.plans, fingerprints, self.run_dir)
         session = self.past.sessions + 1
-        _describe(self.run_dir, self.name, self.plans, fingerprints)
+        run_dirs.describe(self.run_dir, self.name, self.plans, fingerprints)
         for plan in self.plans:
             self.engine.open(plan.name, self.codes.get(plan.name))
         missing = self.engine.adopt({task_id: settled.ref for task_id, settled in self.past.results.items()})
@@ -339,7 +361,9 @@ class _Run:
     def _tell_stopped(self, ledger: Ledger) -> None:
         if self.run_dir is not None:
             safe = f"{ledger.settled_elements} of {ledger.elements} elements are safe in {self.run_dir}"
-            print(f"shaper: stopped; {safe}; to go on: shaper resume {self.run_dir}", file=sys.stderr)
+            resume = shlex.join(["shaper", "resume", str(self.run_dir)])
+            print(f"shaper: stopped; {safe}; to go on: {resume}", file=sys.stderr)
+            sys.excepthook = _quiet_when_interrupted
 
     def _show(self, report: Report) -> None:
         """Make the report page and print the summary."""
@@ -401,78 +425,35 @@ def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
     return local
 
 
-def _directory(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
-    runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
-    if run_dir is None:
-        run_dir = _asked_for(name)
-    if run_dir is not None:
-        path = Path(run_dir).absolute()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"run_dir {path} cannot be made: {error.strerror}") from error
-        if any(path.iterdir()) and not (path / _DESCRIPTION).exists():
-            raise BadInput(f"run_dir {path} holds other files and is no run: give an empty or a new directory")
-        if runs in path.parents:
-            _link_latest(runs, path)
-        return path
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    for number in range(1000):
-        path = runs / f"{name}-{stamp}{f'-{number}' if number else ''}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        _link_latest(runs, path)
-        return path
-    raise Damaged(f"cannot make a new directory under {runs}")
-
-
-def _link_latest(runs: Path, path: Path) -> None:
-    """Point `latest` at a run; two runs that begin together may both try, and either is right."""
-    link = runs / f"{_LATEST}.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.relative_to(runs))
-    link.replace(runs / _LATEST)
-
-
-def _asked_for(name: str) -> str | None:
-    """The run directory that `shaper run` or `shaper resume` asked for, once, for the run it belongs to."""
-    asked = os.environ.get("SHAPER_RUN_DIR")
-    if not asked:
-        return None
-    description = Path(asked) / _DESCRIPTION
-    if description.exists() and json.loads(description.read_text())["name"] != name:
-        return None
-    del os.environ["SHAPER_RUN_DIR"]
-    return asked
-
-
-def _describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints: Mapping[str, str]) -> None:
-    path = run_dir / _DESCRIPTION
-    if path.exists():
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which batch systems send before they kill, stops a run like Ctrl-C; a user's own handler stays."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
         return
-    from shaper import __version__
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    script = Path(sys.argv[0])
-    path.write_text(
-        json.dumps(
-            {
-                "name": name,
-                "created_unix_s": round(time.time(), 3),
-                "shaper_version": __version__,
-                "script": str(script.absolute()) if script.is_file() else None,
-                "argv": sys.argv[1:],
-                "cwd": str(Path.cwd()),
-                "stages": [
-                    {"name": plan.name, "category": plan.category, "fingerprint": fingerprints[plan.name]}
-                    for plan in plans
-                ],
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+
+def _quiet_when_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The user stopped the run and was told how to go on; a traceback would only push that out of sight."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _identified(source: Source) -> Source:
+    """A source that is named like a file is the file, for a resume."""
+    if source.identity is not None or source.payload is not None:
+        return source
+    try:
+        status = os.stat(source.id)  # noqa: PTH116  # of every source
+    except (OSError, ValueError):
+        return source
+    return replace(source, identity=f"{status.st_size} bytes of {status.st_mtime_ns}")
 
 
 __all__ = ["Result", "ShaperError", "last_run", "run"]

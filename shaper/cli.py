@@ -6,16 +6,20 @@ import json
 import os
 import pdb
 import runpy
+import shlex
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from shaper import __version__, api
+from shaper import run_dir as run_dirs
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
+from shaper.run_dir import DESCRIPTION
 
 app = typer.Typer(
     help="Finds, while an analysis runs, how big its tasks are, what each is given and how many run at once.",
@@ -59,12 +63,11 @@ def _explain(error: ShaperError) -> None:
             print(f"    {line}", file=sys.stderr)
     if isinstance(error, Incomplete):
         run_dir = api.last_run()
-        _say(
-            f"everything else is done and kept; the same command with run directory {run_dir} does only what is missing"
-        )
+        _say(f"what is done is kept; the same command with run directory {run_dir} does only what is missing")
         failed = sorted((run_dir / "failed").glob("*.pkl")) if run_dir.is_dir() else []
         if failed:
-            _say(f"to look at a failed piece: shaper debug {run_dir} {failed[0].stem}")
+            command = shlex.join(["shaper", "debug", str(run_dir), failed[0].stem])
+            _say(f"to look at a failed piece: {command}")
 
 
 @app.callback(invoke_without_command=True)
@@ -106,13 +109,7 @@ def resume(
     run_dir: Annotated[Path, typer.Argument(help="The directory of a run that was stopped or killed.")],
 ) -> None:
     """Go on with a run: start its script again, which then does only what is missing."""
-    path = run_dir / "run.json"
-    if not path.is_file():
-        raise BadInput(f"{run_dir} is no run directory: it has no run.json")
-    try:
-        described = json.loads(path.read_text())
-    except ValueError as error:
-        raise Damaged(f"{path} cannot be read: {error}") from error
+    described = _description(run_dir)
     script = described.get("script")
     if script is None:
         raise BadInput(
@@ -121,9 +118,24 @@ def resume(
     if not Path(script).is_file():
         raise BadInput(f"the script of {run_dir} is gone: {script}")
     os.environ["SHAPER_RUN_DIR"] = str(run_dir.resolve())
-    if Path(described.get("cwd", ".")).is_dir():
-        os.chdir(described["cwd"])
+    _go_to(described)
     _run_script(Path(script), list(described.get("argv", [])))
+
+
+def _description(run_dir: Path) -> dict[str, Any]:
+    """run.json of a run; of a Coffea analysis, whose directory holds one run per step, that of any of them."""
+    found = [path for path in (run_dir / DESCRIPTION, *run_dir.glob(f"*/{DESCRIPTION}")) if path.is_file()]
+    if not found:
+        raise BadInput(f"{run_dir} is no run directory: it has no {DESCRIPTION}")
+    described = run_dirs.described(found[0].parent)
+    if not described:
+        raise Damaged(f"{found[0]} cannot be read: start the script again with run_dir={str(run_dir)!r}")
+    return described
+
+
+def _go_to(described: Mapping[str, Any]) -> None:
+    if Path(described.get("cwd") or ".").is_dir():
+        os.chdir(described.get("cwd") or ".")
 
 
 @app.command()
@@ -154,7 +166,12 @@ def debug(
     """Run a failed piece of work again, in this process, where it can be looked at."""
     from shaper import failed
 
-    process, chunk, detail = failed.load(_found(run_dir), task)
+    run_dir = _found(run_dir).resolve()
+    described = run_dirs.described(run_dir)
+    if described.get("script"):
+        sys.path.insert(0, str(Path(described["script"]).parent))
+    _go_to(described)
+    process, chunk, detail = failed.load(run_dir, task)
     _say(f"task {task}: {', '.join(map(str, chunk.spans))}")
     if detail:
         _say(f"it ended with: {detail.splitlines()[0]}")

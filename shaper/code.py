@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
+import importlib.util
 import pickle
 import sys
 import sysconfig
@@ -102,7 +104,7 @@ def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
             _feed(digest, members, seen, depth - 1)
             _feed(digest, value.__bases__, seen, depth - 1)
     elif isinstance(value, types.ModuleType):
-        add(f"{value.__name__} {getattr(value, '__version__', '')}".encode())
+        _feed_module(digest, value.__name__, seen, depth)
     elif isinstance(value, types.BuiltinFunctionType):
         add(f"{value.__module__}.{value.__qualname__}".encode())
     else:
@@ -129,10 +131,63 @@ def _feed_function(digest: Any, function: types.FunctionType, seen: set[int], de
             _feed(digest, cell.cell_contents, seen, depth - 1)
         except ValueError:
             digest.update(b"empty cell")
+    for name in sorted(_imports(function.__code__)):
+        _feed_module(digest, name, seen, depth, str(function.__globals__.get("__package__") or ""))
     for name in sorted(_names(function.__code__)):
         if name in function.__globals__:
             digest.update(name.encode())
             _feed(digest, function.__globals__[name], seen, depth - 1)
+
+
+def _feed_module(digest: Any, name: str, seen: set[int], depth: int, package: str = "") -> None:
+    """A library counts by its version; a module of the user's by its code, and that of the modules it imports."""
+    path = _source_of(name)
+    if path is None and package:
+        name = f"{package}.{name}"
+        path = _source_of(name)
+    if hash(name) in seen or depth == 0:
+        return
+    seen.add(hash(name))
+    digest.update(name.encode())
+    if path is None:
+        digest.update(str(getattr(sys.modules.get(name), "__version__", "")).encode())
+        return
+    try:
+        code = compile(path.read_bytes(), path.name, "exec", dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        digest.update(b"unreadable")
+        return
+    _feed(digest, code, seen, _DEPTH)
+    for imported in sorted(_imports(code)):
+        _feed_module(digest, imported, seen, depth - 1, name.rpartition(".")[0])
+
+
+def _source_of(name: str) -> Path | None:
+    """The source file of a module that is the user's own; None for libraries and what cannot be found."""
+    origin = getattr(sys.modules.get(name), "__file__", None)
+    if origin is None:
+        # Not imported yet, and not to be: only the first part of the name is looked up by the import system.
+        top, *rest = name.split(".")
+        try:
+            spec = importlib.util.find_spec(top)
+        except (ImportError, ValueError):
+            return None
+        if spec is None or spec.origin is None:
+            return None
+        origin = spec.origin
+        if rest:
+            below = Path(origin).parent.joinpath(*rest)
+            origin = str(below / "__init__.py" if below.is_dir() else below.with_suffix(".py"))
+    own = origin.endswith(".py") and not _is_installed(origin) and Path(origin).is_file()
+    return Path(origin) if own else None
+
+
+def _imports(code: types.CodeType) -> set[str]:
+    names = {str(step.argval) for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _imports(constant)
+    return names - {""}
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -150,7 +205,10 @@ def _is_own(module_name: str | None) -> bool:
     path = getattr(module, "__file__", None)
     if module_name == "__main__" or module is None:
         return True
-    if path is None:
-        return False
+    return path is not None and not _is_installed(path)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_installed(path: str) -> bool:
     roots = {Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")}
-    return not any(root in Path(path).resolve().parents for root in roots)
+    return any(root in Path(path).resolve().parents for root in roots)

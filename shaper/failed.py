@@ -8,7 +8,7 @@ from typing import Any
 
 import cloudpickle
 
-from shaper.errors import BadInput
+from shaper.errors import BadInput, Damaged
 from shaper.models.beliefs import Beliefs
 from shaper.types import (
     Backlog,
@@ -59,7 +59,8 @@ def load(run_dir: Path, task_id: TaskId) -> tuple[Any, Chunk, str]:
     """Return the process function, the chunk with its cores, and what happened to a task that failed.
 
     Raises:
-        BadInput: no such task is kept; the message lists those that are.
+        BadInput: no such task is kept; the message lists those that are. Or its functions cannot be imported.
+        Damaged: what was kept cannot be read.
     """
     path = run_dir / "failed" / f"{task_id}.pkl"
     if not path.is_file():
@@ -68,6 +69,12 @@ def load(run_dir: Path, task_id: TaskId) -> tuple[Any, Chunk, str]:
             f"{run_dir} keeps no failed task {task_id}; "
             + (f"it keeps {', '.join(kept[:20])}" if kept else "none of its tasks failed")
         )
-    stage, chunk, cores, detail = cloudpickle.loads(path.read_bytes())
-    process, _ = cloudpickle.loads((run_dir / "code" / f"{stage}.pkl").read_bytes())
+    try:
+        stage, chunk, cores, detail = cloudpickle.loads(path.read_bytes())
+        path = run_dir / "code" / f"{stage}.pkl"
+        process, _ = cloudpickle.loads(path.read_bytes())
+    except ImportError as error:
+        raise BadInput(f"{path} needs a module that is not found here: {error}") from error
+    except Exception as error:  # a cut pickle raises nearly anything
+        raise Damaged(f"{path} cannot be read ({error or type(error).__name__}): run the script again") from error
     return process, Chunk(chunk.spans, cores, chunk.category), detail

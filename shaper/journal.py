@@ -46,6 +46,7 @@ class Past:
     fingerprints: dict[str, str] = field(default_factory=dict)
     sources: dict[str, list[list[Any]]] = field(default_factory=dict)
     results: dict[TaskId, Settled] = field(default_factory=dict)
+    lost: dict[TaskId, Settled] = field(default_factory=dict)
     skipped: dict[str, list[tuple[int, int, int, str]]] = field(default_factory=dict)
 
     def of_stage(self, plan: StagePlan, missing: Iterable[TaskId]) -> tuple[list[Result], list[tuple[Span, str]]]:
@@ -92,7 +93,8 @@ def _replay(past: Past, entry: Mapping[str, Any]) -> None:
         past.fingerprints[entry["name"]] = entry["fingerprint"]
         past.sources[entry["name"]] = entry["sources"]
     elif kind == "done":
-        inputs = [past.results[task_id] for task_id in entry.get("inputs", ())]
+        # A merge may finish although an input was lost meanwhile: it had read it before.
+        inputs = [past.results.get(task_id) or past.lost[task_id] for task_id in entry.get("inputs", ())]
         if "inputs" in entry:
             ranges = coalesce(r for item in inputs for r in item.result.ranges)
             elements = sum(item.result.elements for item in inputs)
@@ -105,14 +107,15 @@ def _replay(past: Past, entry: Mapping[str, Any]) -> None:
             entry["stage"], Result(task, ranges, elements, size_bytes), ResultRef(place, size_bytes, checksum)
         )
         for task_id in entry.get("inputs", ()):
-            del past.results[task_id]
+            past.results.pop(task_id, None)
         past.results[task] = settled
     elif kind == "skipped":
         rows = [(n, a, b, why) for (n, a, b), why in zip(entry["spans"], entry["reasons"], strict=True)]
         past.skipped.setdefault(entry["stage"], []).extend(rows)
     elif kind == "lost":
         for task_id in entry["tasks"]:
-            past.results.pop(task_id, None)
+            if task_id in past.results:
+                past.lost[task_id] = past.results.pop(task_id)
     else:
         raise ValueError(f"unknown kind {kind!r}")
 

@@ -38,6 +38,7 @@ from shaper.types import (
 from shaper.work import Range, coalesce, take, uncovered, without
 
 Allocate = Callable[[Work], Resources]
+_Given = Callable[[Work, Resources | None], Resources]
 
 # A policy fills the workers from the front of the queue of groups, so it never needs to see more of them at once.
 _GROUPS_SHOWN = 256
@@ -67,6 +68,7 @@ class Waiting(NamedTuple):
     attempt: int
     resources: Resources | None
     reason: str
+    losses: int = 0
 
 
 @dataclass(slots=True)
@@ -108,6 +110,7 @@ class _Stage:
     open_groups: dict[str, _Group] = field(default_factory=dict)  # those with work to cut, in order
     merging: dict[TaskId, tuple[Result, ...]] = field(default_factory=dict)
     merges_waiting: deque[tuple[Waiting, tuple[Result, ...]]] = field(default_factory=deque)
+    lost_inputs: set[TaskId] = field(default_factory=set)  # of merges in flight, which may still finish
     in_flight: int = 0
     pending_elements: int = 0
     skipped: list[tuple[Span, str]] = field(default_factory=list)
@@ -215,18 +218,33 @@ class Ledger:
 
     # -- release -------------------------------------------------------------------------------------------------
 
-    def release(self, shapes: Sequence[Shape], allocate: Allocate) -> list[Task]:
-        """Cut and return the tasks that bring every shape to the number it wants in flight."""
+    def release(self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None) -> list[Task]:
+        """Cut and return the tasks that bring every shape to the number it wants in flight.
+
+        Args:
+            shapes: what the policy wants.
+            allocate: the policy's resources for a piece of work.
+            most_mib: memory of the largest worker; a retry that was promised more, by one that left, gets this.
+        """
         tasks: list[Task] = []
+
+        def given(work: Work, promised: Resources | None) -> Resources:
+            if promised is None:
+                return allocate(work)
+            if most_mib is not None and promised.memory_mib > most_mib:
+                return replace(promised, memory_mib=most_mib)
+            return promised
+
         for shape in shapes:
             stage = self._stages[shape.stage]
             if shape.fan_in is not None:
-                self._release_merges(stage, shape, allocate, tasks)
+                self._release_merges(stage, shape, given, tasks)
                 continue
             group = stage.groups[shape.group]
             while group.in_flight < shape.in_flight and (group.waiting or group.pending):
                 if group.waiting:
-                    work, attempt, resources, reason = group.waiting.popleft()
+                    again = group.waiting.popleft()
+                    work, resources = again.work, again.resources
                 else:
                     work = take(
                         group.pending,
@@ -234,7 +252,7 @@ class Ledger:
                         cross_sources=shape.cross_sources and not stage.plan.ordered,
                         category=group.category,
                     )
-                    attempt, resources, reason = 1, None, shape.reason
+                    again, resources = Waiting(work, 1, None, shape.reason), None
                 group.pending_elements -= work.elements
                 stage.pending_elements -= work.elements
                 group.in_flight += 1
@@ -242,16 +260,14 @@ class Ledger:
                 stage.in_flight += 1
                 stage.in_flight_elements += work.elements
                 self._touch(stage, group)
-                tasks.append(
-                    self._task(stage, group.category, shape, work, attempt, resources or allocate(work), reason)
-                )
+                tasks.append(self._task(stage, group.category, shape, again, given(work, resources)))
         return tasks
 
-    def _release_merges(self, stage: _Stage, shape: Shape, allocate: Allocate, tasks: list[Task]) -> None:
+    def _release_merges(self, stage: _Stage, shape: Shape, given: _Given, tasks: list[Task]) -> None:
         # A stage with a merge that cannot be done has no value any more; merging on would only repeat the failure.
         while len(stage.merging) < shape.in_flight and not stage.faults:
             if stage.merges_waiting:
-                (work, attempt, resources, reason), inputs = stage.merges_waiting.popleft()
+                again, inputs = stage.merges_waiting.popleft()
             else:
                 inputs = stage.reduction.take(
                     max(2, shape.fan_in or 2), last=not stage.processing_left, merging=len(stage.merging)
@@ -265,10 +281,9 @@ class Ledger:
                     None if None in sizes else sum(size or 0 for size in sizes),
                     stage.plan.merge_category,
                 )
-                attempt, resources, reason = 1, None, shape.reason
-            task = self._task(
-                stage, stage.plan.merge_category, shape, work, attempt, resources or allocate(work), reason
-            )
+                again = Waiting(work, 1, None, shape.reason)
+            given_now = given(again.work, again.resources)
+            task = self._task(stage, stage.plan.merge_category, shape, again, given_now)
             stage.merging[task.id] = inputs
             tasks.append(task)
 
@@ -277,23 +292,22 @@ class Ledger:
         stage: _Stage,
         category: str,
         shape: Shape,
-        work: Work,
-        attempt: int,
+        again: Waiting,
         resources: Resources,
-        reason: str,
     ) -> Task:
         self._number += 1
-        group = "" if isinstance(work, Merge) else shape.group
+        group = "" if isinstance(again.work, Merge) else shape.group
         task = Task(
             f"{self.session}.{self._number}",
             stage.plan.name,
             group,
             category,
-            work,
+            again.work,
             resources,
             shape.worker_kind,
-            attempt,
-            reason,
+            again.attempt,
+            again.reason,
+            again.losses,
         )
         self.in_flight[task.id] = task
         return task
@@ -319,7 +333,7 @@ class Ledger:
                 raise Broken(f"task {task.id} was accepted, but its outcome is: {seen.outcome.value}")
             self._accept(stage, task, seen, verdict)
         elif isinstance(verdict, Retry):
-            self._wait(stage, group, Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason))
+            self._wait(stage, group, _again(seen, verdict))
         elif isinstance(verdict, Split):
             if sum(piece.elements for piece in verdict.pieces) != task.work.elements:
                 raise Broken(f"the pieces of task {task.id} do not add up to its {task.work.elements} elements")
@@ -330,6 +344,9 @@ class Ledger:
             stage.dropped_elements += task.work.elements
             if verdict.whole_stage:
                 self._abandon(stage, f"not tried, the stage was stopped: {verdict.reason}")
+            elif group.pending and group.pending[0].source.id == task.work.spans[-1].source.id:
+                # What is bad in one piece may be bad in all of its source: others come first.
+                group.pending.rotate(0 if stage.plan.ordered else -1)
         return []
 
     def _accept(self, stage: _Stage, task: Task, seen: Observation, verdict: Accept) -> None:
@@ -349,12 +366,15 @@ class Ledger:
 
     def _settle_merge(self, stage: _Stage, task: Task, seen: Observation, verdict: Verdict) -> list[TaskId]:
         inputs = stage.merging.pop(task.id)
+        lost = stage.lost_inputs.intersection(item.id for item in inputs)
+        stage.lost_inputs -= lost
         if isinstance(verdict, Accept):
             stage.reduction.add(merged(task.id, inputs, _result_bytes(seen)))
             return [item.id for item in inputs]
-        if isinstance(verdict, Retry):
-            waiting = Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason)
-            stage.merges_waiting.appendleft((waiting, inputs))
+        if lost:
+            self._reform(stage, inputs, lost)
+        elif isinstance(verdict, Retry):
+            stage.merges_waiting.appendleft((_again(seen, verdict), inputs))
         elif isinstance(verdict, GiveUp):
             stage.faults.append(f"merge of {len(inputs)} results: {verdict.reason}")
             for item in inputs:
@@ -377,7 +397,11 @@ class Ledger:
             self._touch(stage, group)
 
     def reopen(self, task_ids: Iterable[TaskId]) -> None:
-        """Put the spans of lost results back to pending; merges that wait or run without them are re-formed later."""
+        """Put the spans of lost results back to pending.
+
+        A merge that waits for one of them is undone; one in flight may have read it before, so it is undone only when
+        it does not finish.
+        """
         lost = set(task_ids)
         for stage in self._stages.values():
             for result_id in list(lost):
@@ -388,13 +412,19 @@ class Ledger:
             for waiting, inputs in stage.merges_waiting:
                 if lost.isdisjoint(item.id for item in inputs):
                     kept.append((waiting, inputs))
-                    continue
-                for item in inputs:
-                    if item.id in lost:
-                        self._reopen(stage, item)
-                    else:
-                        stage.reduction.add(item)
+                else:
+                    self._reform(stage, inputs, lost)
             stage.merges_waiting = kept
+            for inputs in stage.merging.values():
+                stage.lost_inputs.update(item.id for item in inputs if item.id in lost)
+
+    def _reform(self, stage: _Stage, inputs: Iterable[Result], lost: set[TaskId]) -> None:
+        """Undo a merge that misses inputs: those are done again, the others are merged anew."""
+        for item in inputs:
+            if item.id in lost:
+                self._reopen(stage, item)
+            else:
+                stage.reduction.add(item)
 
     def _reopen(self, stage: _Stage, result: Result) -> None:
         stage.settled_elements -= result.elements
@@ -509,6 +539,12 @@ class Ledger:
         if faults:
             shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
             raise Broken(f"elements are not accounted for exactly once: {shown}")
+
+
+def _again(seen: Observation, verdict: Retry) -> Waiting:
+    task = seen.task
+    losses = task.losses + (seen.outcome is Outcome.LOST)
+    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses)
 
 
 def _result_bytes(seen: Observation) -> int | None:

@@ -64,10 +64,11 @@ def run(
         shapes = policy.shapes(beliefs, capacity, backlog)
         watch.decided(engine.now_s, capacity, backlog, shapes)
         allocate = partial(policy.allocate, beliefs=beliefs, capacity=capacity)
-        for task in ledger.release(shapes, allocate):
+        largest = capacity.largest
+        for task in ledger.release(shapes, allocate, largest.memory_mib if largest is not None else None):
             watch.submitted(task, beliefs)
             engine.submit(task)
-        if not ledger.in_flight and capacity.largest is not None:
+        if not ledger.in_flight and largest is not None:
             raise Stalled(f"the policy {policy.name!r} asks for nothing, but work is left")
         for seen in engine.wait(tick_s):
             if isinstance(seen, ResultLost):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ class World:
     def __post_init__(self) -> None:
         if self.elements < 1 or not 1 <= self.sources <= self.elements:
             raise BadInput(f"needs elements and at most as many sources, got {self.elements} in {self.sources}")
+        for name in ("fixed_s", "s_per_element", "memory_mib", "mib_per_element", "noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"{name} must be a number of at least 0, got {getattr(self, name)}")
 
     def cost(self, task: Task, rng: Any) -> Usage:
         """What a task would use."""

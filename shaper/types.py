@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from shaper.errors import BadInput
@@ -41,8 +42,15 @@ class Source:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise BadInput(f"a source needs a name, got {self.id!r}")
-        if self.elements is not None and (not isinstance(self.elements, int) or self.elements < 0):
-            raise BadInput(f"source {self.id!r}: elements must be a whole number >= 0, got {self.elements!r}")
+        for name, least in (("elements", 0), ("start", 0)):
+            value = getattr(self, name)
+            if value is None and name == "elements":
+                continue
+            if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+                raise BadInput(f"source {self.id!r}: {name} must be a whole number >= 0, got {value!r}")
+            object.__setattr__(self, name, value.__index__())  # of numpy too
+        if any(a >= b for a, b in pairwise(self.cuts)):
+            raise BadInput(f"source {self.id!r}: cuts must increase")
 
     @property
     def stop(self) -> int:
@@ -181,6 +189,10 @@ class Stage:
     mode: Mode = "split"
     ordered: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
+            raise BadInput(f"a stage's name becomes part of file names, so without slashes; got {self.name!r}")
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -225,6 +237,7 @@ class Task:
 
     Args:
         reason: why it was cut this size, in words.
+        losses: how many of the attempts before this one were lost, through no fault of the work.
     """
 
     id: TaskId
@@ -236,6 +249,7 @@ class Task:
     worker_kind: str | None = None
     attempt: int = 1
     reason: str = ""
+    losses: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,10 +56,13 @@ def take(pending: deque[Span], elements: int, *, cross_sources: bool = True, cat
     return Chunk(tuple(spans), None, category)
 
 
-def split(chunk: Chunk, elements: int) -> tuple[Chunk, ...]:
-    """Cut a chunk into the smallest number of near-equal chunks of at most `elements`; the sum is kept."""
+def split(chunk: Chunk, elements: int, *, least: int = 1) -> tuple[Chunk, ...]:
+    """Cut a chunk into the smallest number of near-equal chunks of at most `elements`; the sum is kept.
+
+    Only the last has fewer than `least` elements.
+    """
     count = -(-chunk.elements // max(1, elements))
-    size = -(-chunk.elements // count)
+    size = max(least, -(-chunk.elements // count))
     pending = deque(chunk.spans)
     pieces = []
     while pending:

@@ -15,6 +15,7 @@ from coffea.processor.accumulator import accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from shaper import api
+from shaper import run_dir as run_dirs
 from shaper.code import fingerprint_of
 from shaper.coffea import function as functions
 from shaper.coffea import items as work_items
@@ -75,7 +76,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         if self.resume is None:
             self.resume = self.run_dir is not None
         if self.run_dir is None:
-            runs = Path(os.environ.get("SHAPER_RUNS", api.RUNS)).absolute()
+            runs = Path(os.environ.get("SHAPER_RUNS", run_dirs.RUNS)).absolute()
             self.run_dir = runs / f"coffea-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}"
 
     def __call__(self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any) -> Any:
@@ -146,7 +147,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         if cause is not None:
             for line in error.missing:
                 raised.add_note(f"no output for {self._without_range(line)}")
-            raised.add_note(f"everything else is kept in {self.run_dir}")
+            raised.add_note(f"what is done is kept in {self.run_dir}")
         if not self.recoverable:
             raise raised
         partial = error.partial

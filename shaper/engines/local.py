@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -195,6 +196,8 @@ class Local:
 
     def _end(self, report: CallReport) -> None:
         task, submitted_s, started_s, worker = self._running.pop(report.name)
+        if report.disk_full:
+            raise SiteError(f"{report.detail}: make room in {self._base()} and run again, what is done is kept")
         self._take(task.resources, -1)
         ref = None
         if report.checksum is not None:
@@ -305,11 +308,45 @@ def _whole(cores: int | str) -> int:
 
 
 def _available_mib() -> int:
+    """What may still be used: of this machine, and of the control groups (container, batch job) this process is in."""
     try:
         with open("/proc/meminfo") as meminfo:  # noqa: PTH123
-            for line in meminfo:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024 // MIB
+            found = [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
     except OSError as error:
         raise SiteError("shaper runs on Linux only: it reads /proc") from error
-    raise SiteError("/proc/meminfo has no MemAvailable line: give memory=... yourself")
+    if not found:
+        raise SiteError("/proc/meminfo has no MemAvailable line: give memory=... yourself")
+    return min(found[0], *_group_free_bytes(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))) // MIB
+
+
+def _group_free_bytes(root: Path, membership: Path) -> list[int]:
+    """Limit less use of the memory control groups of this process, versions 1 and 2, from the innermost outwards."""
+    free = [sys.maxsize]
+    try:
+        rows = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        return free
+    for _, controllers, path in rows:
+        if controllers == "":
+            top, limit, used = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        while group == top or top in group.parents:
+            try:
+                # `max` is no limit; the page cache counts as used, and gives way.
+                cache = _cached_bytes(group)
+                free.append(max(0, int((group / limit).read_text()) - int((group / used).read_text()) + cache))
+            except (OSError, ValueError):
+                pass
+            group = group.parent
+    return free
+
+
+def _cached_bytes(group: Path) -> int:
+    for line in (group / "memory.stat").read_text().splitlines():
+        if line.startswith(("inactive_file ", "total_inactive_file ")):
+            return int(line.split()[1])
+    return 0

@@ -102,6 +102,7 @@ class Simulated:
         self._capacity: Capacity | None = None
         self._joins_left = 0
         self._workers = 0
+        self._workers_seen = 0  # counts joins and leaves
         self._reads_due_s: float | None = None
         self._lifetimes = _generator([seed, 1])
         for spec in workers:
@@ -175,10 +176,11 @@ class Simulated:
         started_s = self._dispatcher_free_s
         rng = _generator(self._entropy(task))
         wanted = self.cost(task, rng)
-        usage, outcome, detail = _limited(task, wanted, worker.spec.speed)
+        usage, outcome, detail = _limited(task, wanted, worker.spec)
         held_s = (usage.wall_s or 0.0) + self.slot_overhead_s
         if self.loss_rate and rng.random() < self.loss_rate:
             outcome, detail, held_s = Outcome.LOST, "lost, as the loss rate wants it", held_s * rng.random()
+            usage = replace(usage, memory_mib=None, disk_mib=None, cpu_s=None, result_bytes=None, wall_s=None)
         running = _Running(task, worker, submitted_s, started_s, usage, outcome, held_s, detail)
         self._running[task.id] = running
         if self._source is not None and usage.read_bytes:
@@ -204,14 +206,15 @@ class Simulated:
         heapq.heappush(self._events, (at_s, self._sequence, kind, payload))
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
-        """Go on to the next instant at which something ends, but not beyond `timeout_s`.
+        """Go on to the next instant at which something ends or the workers change, but not beyond `timeout_s`.
 
         Raises:
             Stalled: nothing can ever happen again.
         """
         until_s = self._now_s + timeout_s
         self._place()
-        while not self._ended:
+        workers = self._workers_seen
+        while not self._ended and self._workers_seen == workers:
             at_s = self._next_s()
             if at_s is None:
                 self._check_stalled()
@@ -288,6 +291,7 @@ class Simulated:
     def _join(self, spec: WorkerSpec) -> None:
         self._joins_left -= 1
         self._workers += 1
+        self._workers_seen += 1
         worker = Worker(self._workers, spec, spec.cores, spec.memory_mib)
         self._pools[spec.kind].add(worker)
         self._capacity = None
@@ -302,6 +306,7 @@ class Simulated:
             return
         pool.remove(worker)
         self._capacity = None
+        self._workers_seen += 1
         lost = list(worker.tasks)
         worker.tasks.clear()
         if self._source is not None:
@@ -361,14 +366,15 @@ def _generator(entropy: list[int]) -> Any:
     return Generator(PCG64(entropy))
 
 
-def _limited(task: Task, wanted: Usage, speed: float) -> tuple[Usage, Outcome, str]:
+def _limited(task: Task, wanted: Usage, spec: WorkerSpec) -> tuple[Usage, Outcome, str]:
     """What a task uses under its limits: it dies where the first of them is passed."""
-    given = task.resources
+    given, speed = task.resources, spec.speed
+    disk_mib = given.disk_mib if given.disk_mib is not None else spec.disk_mib
     wall_s = (wanted.wall_s or 0.0) / speed
     share, outcome, detail = 1.0, Outcome.DONE, ""
     limits = (
         (wanted.memory_mib, given.memory_mib, Outcome.OUT_OF_MEMORY, "memory"),
-        (wanted.disk_mib, given.disk_mib, Outcome.OUT_OF_DISK, "disk"),
+        (wanted.disk_mib, disk_mib, Outcome.OUT_OF_DISK, "disk"),
         (wall_s, given.wall_s, Outcome.OUT_OF_TIME, "time"),
     )
     for used, limit, how, what in limits:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from shaper.models.line import Bins, Line, fit, with_observation
-from shaper.types import Merge, Observation, Outcome, Usage, Work
+from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
+_LEAST_S = 1e-6
+_SOURCES_KEPT = 32
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
 
 
@@ -63,7 +65,8 @@ class GroupBeliefs:
     Args:
         memory: MiB against size.
         wall: seconds a slot is held against size, all overheads included.
-        done, exhausted, failed: attempts of this very group that ended so.
+        done, exhausted, failed, lost: attempts of this very group that ended so.
+        failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
         limit_mib: largest memory limit that was exceeded.
@@ -75,6 +78,8 @@ class GroupBeliefs:
     done: int = 0
     exhausted: int = 0
     failed: int = 0
+    lost: int = 0
+    failed_sources: frozenset[str] = frozenset()
     largest_done: float = 0.0
     smallest_exhausted: float | None = None
     limit_mib: int = 0
@@ -89,18 +94,15 @@ class GroupBeliefs:
             if usage.memory_mib:
                 memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None)
             held_s = seen.finished_s - seen.started_s if seen.started_s is not None else usage.wall_s
-            if held_s and held_s > 0:
-                wall = wall.observed(x, held_s, prior.wall.bins if prior else None)
-            return GroupBeliefs(
-                memory,
-                wall,
-                self.done + 1,
-                self.exhausted,
-                self.failed,
-                max(self.largest_done, x),
-                self.smallest_exhausted,
-                self.limit_mib,
-                max(self.most_mib, usage.memory_mib or 0.0),
+            if held_s is not None:
+                wall = wall.observed(x, max(held_s, _LEAST_S), prior.wall.bins if prior else None)
+            return replace(
+                self,
+                memory=memory,
+                wall=wall,
+                done=self.done + 1,
+                largest_done=max(self.largest_done, x),
+                most_mib=max(self.most_mib, usage.memory_mib or 0.0),
             )
         if seen.outcome is Outcome.OUT_OF_MEMORY:
             limit = seen.task.resources.memory_mib
@@ -120,7 +122,14 @@ class GroupBeliefs:
             wall = self.wall.passed(x, seen.task.resources.wall_s, prior.wall.bins if prior else None)
             return replace(self, wall=wall, exhausted=self.exhausted + 1)
         if seen.outcome is Outcome.FAILED:
-            return replace(self, failed=self.failed + 1)
+            sources = self.failed_sources
+            if isinstance(seen.task.work, Chunk) and len(sources) < _SOURCES_KEPT:
+                own = {span.source.id for span in seen.task.work.spans}
+                # Of several sources nobody knows which one failed; each is run again on its own.
+                sources |= own if len(own) == 1 else frozenset()
+            return replace(self, failed=self.failed + 1, failed_sources=sources)
+        if seen.outcome is Outcome.LOST:
+            return replace(self, lost=self.lost + 1)
         return self
 
 
@@ -152,7 +161,7 @@ class Beliefs:
 
     def updated(self, seen: object) -> Beliefs:
         """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
-        if not isinstance(seen, Observation) or seen.outcome in (Outcome.LOST, Outcome.CANCELLED):
+        if not isinstance(seen, Observation) or seen.outcome is Outcome.CANCELLED:
             return self
         task = seen.task
         old = self.categories.get(task.category) or CategoryBeliefs()

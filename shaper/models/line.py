@@ -104,6 +104,19 @@ class Line:
         freedom = max(2, min(60, round(self.n + _PRIOR_WEIGHT)))
         return self.median(x) * math.exp(min(3.0, _quantile(risk, freedom) * self.spread(x)))
 
+    def risk(self, x: float, limit: float) -> float:
+        """The probability that an attempt of size x exceeds `limit`; the inverse of `upper`, to about 1 %."""
+        if self.upper(x, 0.5) >= limit:
+            return 0.5
+        low, high = 1e-6, 0.5
+        for _ in range(16):
+            middle = math.sqrt(low * high)
+            if self.upper(x, middle) <= limit:
+                high = middle
+            else:
+                low = middle
+        return high
+
     def largest(self, limit: float, risk: float, x_max: float) -> float:
         """The largest x <= x_max whose `upper` stays within `limit`; 0 when even the smallest does not."""
         if self.upper(x_max, risk) <= limit:

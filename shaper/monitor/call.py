@@ -37,6 +37,7 @@ class CallReport:
     Args:
         checksum: of the result; None when there is none.
         damaged: position of the merge input that could not be read; None otherwise.
+        disk_full: the result could not be written; nothing is wrong with the work.
         imported: modules that the call imported, to be warm next time.
     """
 
@@ -50,4 +51,5 @@ class CallReport:
     error: bytes | None = None
     system_oom: bool = False
     damaged: int | None = None
+    disk_full: bool = False
     imported: tuple[str, ...] = ()

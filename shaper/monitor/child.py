@@ -8,6 +8,7 @@ import pickle
 import random
 import signal
 import sys
+import sysconfig
 import tempfile
 import time
 import traceback
@@ -24,7 +25,8 @@ from shaper.monitor.call import Call
 from shaper.monitor.sample import read_bytes, text
 from shaper.types import Chunk, Skipped, Span
 
-Functions = tuple[Callable[[Chunk], Any], Callable[[Any, Any], Any]]
+# Pickled where the parent must not load them itself.
+Functions = tuple[Callable[[Chunk], Any], Callable[[Any, Any], Any]] | bytes
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -37,11 +39,13 @@ _THREAD_VARIABLES = (
 )
 _TRACEBACK_LINES = 30
 _IMPORTS_TOLD = 2000
+_LINE_CHARACTERS = 2000
+_ERROR_BYTES = 2**20
 
 
 @dataclass(slots=True)
 class Note:
-    """What the child leaves for its supervisor. `tag` is `done`, `raised`, `unpicklable`, `damaged` or `started`."""
+    """What the child leaves for its supervisor. `tag` is `done`, `raised`, `unpicklable`, `unwritten` or `damaged`."""
 
     tag: str
     wall_s: float | None = None
@@ -61,12 +65,13 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
     status = 1
     try:
         _settle_in(call)
-        before = set(sys.modules)
+        before, surroundings = set(sys.modules), _surroundings()
         note = _attempt(call, codes)
         io = text("/proc/self/io")
         note.read_bytes = read_bytes(io) if io else None
-        new = [name for name in sys.modules if name not in before and not name.startswith("__")]
-        note.imported = tuple(new[:_IMPORTS_TOLD])
+        if _surroundings() == surroundings:
+            note.imported = tuple(name for name in list(sys.modules) if name not in before and _is_installed(name))
+            note.imported = note.imported[:_IMPORTS_TOLD]
         _write_all(note_fd, pickle.dumps(note))
         status = 0
     except BaseException:  # nothing may pass: this process must not go on as a copy of its parent
@@ -78,6 +83,18 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
             except Exception:  # the user may have replaced or closed it
                 status = status or 0
         os._exit(status)
+
+
+def _surroundings() -> tuple[object, ...]:
+    """What an import may depend on: a module that was imported after a change of these must not be imported without."""
+    return dict(os.environ), list(sys.path), os.getcwd()  # noqa: PTH109
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module is a library's, which every task may find imported; the user's own are left to the task."""
+    path = getattr(sys.modules[name], "__file__", None)
+    roots = {sysconfig.get_path(key) for key in ("purelib", "platlib", "stdlib", "platstdlib")}
+    return path is not None and any(path.startswith(root + os.sep) for root in roots)
 
 
 def _settle_in(call: Call) -> None:
@@ -107,9 +124,10 @@ def _settle_in(call: Call) -> None:
 
 
 def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
-    process, merge = codes[call.stage]
     started = time.perf_counter()
     try:
+        functions = codes[call.stage]
+        process, merge = pickle.loads(functions) if isinstance(functions, bytes) else functions
         if isinstance(call.work, bytes):
             chunk: Chunk = pickle.loads(call.work)
             value = process(replace(chunk, cores=call.resources.cores))
@@ -117,10 +135,10 @@ def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
             value = _merge(call.work, merge)
     except _DamagedInput as damaged:
         return Note("damaged", detail=str(damaged), damaged=damaged.position)
-    except Exception as error:  # whatever the user's function raises is reported, not raised here
-        return _raised(error, time.perf_counter() - started)
     except SystemExit as leaving:
         return Note("raised", time.perf_counter() - started, detail=f"the function called sys.exit({leaving.code!r})")
+    except BaseException as error:  # whatever the user's function raises is reported, not raised here
+        return _raised(error, time.perf_counter() - started)
     wall_s = time.perf_counter() - started
     note = Note("done", wall_s)
     if isinstance(value, Skipped):
@@ -130,7 +148,7 @@ def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
     try:
         note.size_bytes, note.checksum = results.write(value, call.result_path)
     except OSError as error:
-        return Note("raised", wall_s, detail=f"the result cannot be written: {error}")
+        return Note("unwritten", wall_s, detail=f"the result cannot be written: {error}")
     except Exception as error:  # pickling runs the code of the user's types
         kind = type(value).__name__
         return Note("unpicklable", wall_s, detail=f"the result ({kind}) cannot be pickled: {error}")
@@ -172,14 +190,22 @@ def _load(inputs: tuple[tuple[str, str], ...], position: int) -> Any:
         raise _DamagedInput(position, error) from error
 
 
-def _raised(error: Exception, wall_s: float) -> Note:
+def _raised(error: BaseException, wall_s: float) -> Note:
     if isinstance(error, _TypeChanged):
         return Note("raised", wall_s, detail=str(error))
     text_lines = traceback.format_exception(error)
-    lines = "".join(text_lines).rstrip().splitlines()
+    lines = [_cut(line) for line in "".join(text_lines).rstrip().splitlines()]
     shown = lines if len(lines) <= _TRACEBACK_LINES else ["...", *lines[-_TRACEBACK_LINES:]]
-    said = traceback.format_exception_only(error)[-1].strip()
-    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=_pickled_chain(error))
+    said = _cut(traceback.format_exception_only(error)[-1].strip())
+    pickled = _pickled_chain(error)
+    if pickled is not None and len(pickled) > _ERROR_BYTES:
+        pickled = None
+    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=pickled)
+
+
+def _cut(line: str) -> str:
+    """A message that quotes an array or a file must not fill the records."""
+    return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]}... ({len(line)} characters)"
 
 
 def _pickled_chain(error: BaseException) -> bytes | None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
@@ -39,7 +40,9 @@ class Pool:
 
     def __init__(self) -> None:
         self._codes: dict[str, bytes] = {}
+        self._unloaded: set[str] = set()  # stages whose functions every call loads for itself
         self._warm: dict[str, None] = {}
+        self._never_warm = False
         self._version = 0
         self._idle: list[_Slot] = []
         self._busy: dict[Connection, _Slot] = {}
@@ -97,7 +100,7 @@ class Pool:
         self._control = ours
         paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100
         try:
-            server.send(ours, ("init", paths, os.getcwd()))  # noqa: PTH109
+            server.send(ours, ("init", paths, list(sys.argv), os.getcwd()))  # noqa: PTH109
         except OSError:
             return False
         if not all(self._load(stage, payload) for stage, payload in self._codes.items()):
@@ -108,10 +111,10 @@ class Pool:
 
     def _load(self, stage: str, payload: bytes) -> bool:
         """Load a stage's functions; False when the parent died meanwhile."""
-        assert self._control is not None
         self._settle_warming()
+        assert self._control is not None
         try:
-            server.send(self._control, ("open", stage, payload))
+            server.send(self._control, ("open", stage, payload, stage not in self._unloaded))
         except OSError:
             return False
         answer, _ = server.receive(self._control)
@@ -120,11 +123,21 @@ class Pool:
         self._version += 1
         if answer[1] is not None:
             raise UserError(f"the functions of stage {stage!r} cannot be loaded where tasks run: {answer[1]}")
+        if answer[2]:
+            warnings.warn(
+                f"the modules of stage {stage!r} start threads when they are imported ({_names(answer[2])}); every "
+                "task imports them anew, which takes longer: start threads inside the function",
+                stacklevel=2,
+            )
+            self._unloaded.add(stage)
+            return False
         return True
 
     def _tell_warm(self, names: tuple[str, ...]) -> None:
-        assert self._control is not None
         self._settle_warming()
+        if self._never_warm:
+            return
+        assert self._control is not None
         try:
             server.send(self._control, ("warm", names))
         except OSError:
@@ -134,9 +147,14 @@ class Pool:
     def _settle_warming(self) -> None:
         """Take the answer to the last `warm`; imports go on in the parent meanwhile, calls in older forks too."""
         if self._warming and self._control is not None:
-            server.receive(self._control)
+            answer, _ = server.receive(self._control)
             self._warming = False
             self._version += 1
+            if answer is not None and answer[2]:
+                # Its imports started threads: nothing may be forked from it any more.
+                self._never_warm = True
+                self._warm.clear()
+                self._restart()
 
     def _is_warm(self) -> bool:
         if self._warming and self._control is not None and wait([self._control], 0):
@@ -222,7 +240,7 @@ class Pool:
 
     def _learn(self, report: CallReport) -> None:
         new = tuple(name for name in report.imported if name not in self._warm)
-        if new:
+        if new and not self._never_warm:
             self._warm.update(dict.fromkeys(new))
             self._tell_warm(new)
 
@@ -252,6 +270,11 @@ class Pool:
         except subprocess.TimeoutExpired:
             _end_tree(process.pid)
             process.wait()
+
+
+def _names(threads: object) -> str:
+    names = list(threads) if isinstance(threads, list) else []
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _end_tree(pid: int) -> None:

@@ -3,12 +3,15 @@
 Started by `pool.Pool` in a session of its own, single-threaded so that forking is safe. It
 listens on one socket:
 
-    ("init", sys_path, cwd)           where to find the user's modules
-    ("open", stage, payload)          load a stage's functions; answered with (stage, None or what went wrong)
-    ("warm", names)                   import these modules; answered with ("warm", None)
+    ("init", sys_path, argv, cwd)     where to find the user's modules, and what they may read
+    ("open", stage, payload, load)    take a stage's functions, and load them; answered with (stage, None or what went
+                                      wrong, names of threads)
+    ("warm", names)                   import these modules; answered with ("warm", None, names of threads)
     ("fork",) + a file descriptor     fork a supervisor that serves calls on that connection
 
-When the socket closes, everything below is ended.
+Where an import starts threads, the parent must not be forked any more (a lock that a thread holds stays locked in the
+fork): the answer names them, and the pool starts another parent without those imports. When the socket closes,
+everything below is ended.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import traceback
 from multiprocessing.connection import Connection
 
@@ -65,24 +69,29 @@ def _obey(
                 supervisor.supervise(Connection(fds[0]), codes)
             os.close(fds[0])
             supervisors.add(pid)
-        case ("init", list() as sys_path, str() as cwd):
+        case ("init", list() as sys_path, list() as argv, str() as cwd):
             sys.path[:] = sys_path
+            sys.argv[:] = argv
             os.chdir(cwd)
-        case ("open", str() as stage, bytes() as payload):
+        case ("open", str() as stage, bytes() as payload, bool() as load):
             fault = None
             try:
-                codes[stage] = pickle.loads(payload)
+                codes[stage] = pickle.loads(payload) if load else payload
             except BaseException as error:  # importing the user's modules runs their code
                 fault = "".join(traceback.format_exception_only(error)).strip()
             # What is frozen is not walked by the collector, so its pages stay shared with every child.
             gc.collect()
             gc.freeze()
-            send(control, (stage, fault))
+            send(control, (stage, fault, _threads()))
         case ("warm", tuple() as names):
             warm(names)
             gc.collect()
             gc.freeze()
-            send(control, ("warm", None))
+            send(control, ("warm", None, _threads()))
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
 def _reap(supervisors: set[int]) -> None:

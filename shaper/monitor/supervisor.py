@@ -129,8 +129,7 @@ class _Attempt:
         kill_descendants()
         note = self._note(note_fd)
         os.close(note_fd)
-        if self.disk_mib is None or self.call.resources.disk_mib is not None:
-            self._look_at_disk(sandbox, [])
+        self._look_at_disk(sandbox, [])
         shutil.rmtree(sandbox, ignore_errors=True)
         self.peak_mib = max(self.peak_mib, rusage.ru_maxrss / 1024)
         limit = self.call.resources.memory_mib
@@ -210,15 +209,23 @@ class _Attempt:
         estimate = summed_mib - self._shared_mib
         if now < self._pss_at and not (estimate if same else summed_mib) > self.call.resources.memory_mib:
             return estimate if same else 0.0
+        # The cost is the processor's time: on a loaded machine the clock also counts the waiting.
+        started_s = time.thread_time()
         exact = sample.total_pss_mib(pids)
+        for _ in range(2):
+            # A process that comes or goes meanwhile changes every share: those read before and after do not add up.
+            before, pids = pids, sample.descendants(os.getpid())
+            if pids == before:
+                break
+            exact = min(exact, sample.total_pss_mib(pids))
         # Memory grows while the sizes are read: the sum taken afterwards errs towards less, never to a false peak.
         self._pss_pids, self._shared_mib = pids, sample.total_rss_mib(pids) - exact
-        self._pss_at = now + max(_PSS_EVERY_S, _PSS_COST_SHARE * (time.monotonic() - now))
+        self._pss_at = now + max(_PSS_EVERY_S, _PSS_COST_SHARE * (time.thread_time() - started_s))
         return exact
 
     def _look_at_disk(self, sandbox: Path, pids: list[int]) -> None:
         """The sandbox, and what the task has open for writing elsewhere, or had when it was last looked at."""
-        now = time.monotonic()
+        now, started_s = time.monotonic(), time.thread_time()
         for inode, (path, size_bytes) in sample.open_for_writing(pids).items():
             counted = path.startswith(str(sandbox)) and not path.endswith(_DELETED)
             if not counted and not path.startswith((self.call.result_path, self.call.log_stem)):
@@ -233,7 +240,7 @@ class _Attempt:
                 # Removed, but its blocks are taken for as long as it is open.
                 elsewhere += size_bytes if path.endswith(_DELETED) and pids else 0
         used = sample.disk_mib(sandbox) + elsewhere / MIB
-        self._disk_at = now + max(_DISK_EVERY_S, 20 * (time.monotonic() - now))
+        self._disk_at = now + max(_DISK_EVERY_S, 20 * (time.thread_time() - started_s))
         self.disk_mib = max(self.disk_mib or 0.0, used)
         limit = self.call.resources.disk_mib
         if limit is not None and used > limit and self.exceeded is None:
@@ -293,6 +300,8 @@ class _Attempt:
         tail = self._keep_logs()
         if note is not None and note.tag == "damaged":
             return CallReport(call.name, Outcome.LOST, usage, note.detail, damaged=note.damaged)
+        if note is not None and note.tag == "unwritten":
+            return CallReport(call.name, Outcome.LOST, usage, note.detail, disk_full=True)
         if note is not None:
             detail = note.detail + (f"\nstandard error ended:\n{tail}" if tail else "")
             return CallReport(call.name, Outcome.FAILED, usage, detail, error=note.error, imported=imported)

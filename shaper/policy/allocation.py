@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from shaper.models.beliefs import GroupBeliefs
-from shaper.policy.chunksize import limited
+from shaper.policy.chunksize import limited, targeted
 from shaper.policy.settings import Settings
-from shaper.types import Capacity, Resources, WorkerKind
+from shaper.types import Capacity, Resources
 
 _LEAST_MIB = 64
 _SPARE = 2.0
@@ -26,9 +26,10 @@ def allocate(x: float, about: GroupBeliefs, capacity: Capacity, settings: Settin
     if largest is None:
         return Resources(settings.cores, 1)
     line = about.memory.line
-    share = share_mib(largest, settings)
+    whole_share = max(1, limited(largest.memory_mib // max(1, largest.cores // settings.cores), settings))
     if line is None:
-        return Resources(settings.cores, share)
+        return Resources(settings.cores, whole_share)
+    share = targeted(whole_share, settings)
     need = line.upper(x, settings.risk)
     if merge and x > _FAR * about.largest_done:
         # Two results are held at a time; what they take beside their pickled size is known better than a line
@@ -45,8 +46,3 @@ def allocate(x: float, about: GroupBeliefs, capacity: Capacity, settings: Settin
 def rounded(need_mib: float, cap_mib: int) -> int:
     """Round up to whole MiB, within the cap; more would cost a slot where shares are tight."""
     return min(cap_mib, max(_LEAST_MIB, math.ceil(need_mib - 1e-6)))
-
-
-def share_mib(kind: WorkerKind, settings: Settings) -> int:
-    """The memory of each task when a worker of this kind uses all its cores."""
-    return max(1, limited(kind.memory_mib // max(1, kind.cores // settings.cores), settings))

@@ -26,6 +26,8 @@ GROWTH = 8.0
 _ENOUGH = {"makespan": 0.985, "cost": 0.998}
 # What a task costs in the manager and the journal besides the time it holds a slot; keeps tasks that seem free few.
 _TASK_S = 0.005
+# Where one element needs more memory than the target, tasks may need this much more than one element.
+_ABOVE_ONE = 1.25
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 1.6
 # The slowest of many tasks ends about this many standard deviations late.
@@ -41,18 +43,21 @@ class Size:
     reason: str
 
 
+# Where an engine does not measure memory, it is no reason to cut smaller.
+_UNMEASURED = Line(floor=1.0, intercept=1.0, slope=0.0, sigma=0.0, n=0.0)
+
+
 def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, dispatch_s: float) -> Size | None:
     """Return the size with the highest rate on these workers; None where nothing has finished yet.
 
     Sizes are tried for every number of tasks side by side on every kind of worker: for each, the largest that memory
     allows with the stated risk. One size serves all kinds; its rate counts what every kind then holds.
     """
-    memory, wall = about.memory.line, about.wall.line
-    if memory is None or wall is None:
+    wall = about.wall.line
+    if wall is None:
         return None
+    memory = about.memory.line or _UNMEASURED
     ceiling = max(1.0, GROWTH * about.largest_done)
-    if about.smallest_exhausted is not None and memory.slope == 0.0:
-        ceiling = min(ceiling, max(1.0, about.smallest_exhausted / 2))
     bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
     if settings.target_wall_s is not None:
         fitting = wall.largest(settings.target_wall_s, 0.5, ceiling)
@@ -85,7 +90,7 @@ def _candidates(
             continue
         most = max(1, kind.cores // settings.cores)
         for k in range(most, 0, -1):
-            share = limited(kind.memory_mib // k, settings)
+            share = targeted(kind.memory_mib // k, settings)
             n = memory.largest(share, settings.risk, ceiling)
             if n >= 1.0:
                 if n >= ceiling:
@@ -93,22 +98,45 @@ def _candidates(
                     break
                 per_worker = f"{k} tasks of {show_mib(share)}" if k > 1 else f"one task of {show_mib(share)}"
                 found.append((n, f"memory: {per_worker} on a worker, risk {settings.risk:.1%}"))
-            if k > 1 and share == limited(kind.memory_mib // (k - 1), settings):
+            if k > 1 and share == targeted(kind.memory_mib // (k - 1), settings):
                 break
-    return found
+    return found or _least_risky(memory, capacity, settings, ceiling)
+
+
+def _least_risky(memory: Line, capacity: Capacity, settings: Settings, ceiling: float) -> list[tuple[float, str]]:
+    """Where not even one element meets the risk: the size whose risk is not much more than that of one element.
+
+    Such a task gets a whole worker. Where memory hardly depends on the size, cutting smaller would only repeat the risk
+    for every piece. A target that is less than one element needs gives way likewise: to a little more than that need.
+    """
+    largest = capacity.largest
+    if largest is None:
+        return []
+    whole = limited(largest.memory_mib, settings)
+    if memory.upper(1.0, settings.risk) <= whole:
+        needed = memory.upper(1.0, settings.risk)
+        n = memory.largest(_ABOVE_ONE * needed, settings.risk, ceiling)
+        return [(n, f"memory: the target cannot be met, one element needs {show_mib(needed)}")]
+    least = memory.risk(1.0, whole)
+    n = memory.largest(whole, min(0.5, 1.5 * least), ceiling)
+    return [(max(1.0, n), f"memory: even one element needs more than {show_mib(whole)} with a risk of {least:.0%}")]
 
 
 def limited(share_mib: int, settings: Settings) -> int:
-    """Apply the user's target and cap to a worker's share of memory."""
-    for bound in (settings.target_memory_mib, settings.cap_mib):
-        if bound is not None:
-            share_mib = min(share_mib, bound)
-    return share_mib
+    """Apply the user's cap to a worker's share of memory."""
+    return share_mib if settings.cap_mib is None else min(share_mib, settings.cap_mib)
+
+
+def targeted(share_mib: int, settings: Settings) -> int:
+    """Apply the user's cap and target. A target is a wish: it bounds sizes, never what a task is given."""
+    share_mib = limited(share_mib, settings)
+    return share_mib if settings.target_memory_mib is None else min(share_mib, settings.target_memory_mib)
 
 
 def slots(elements: float, memory: Line, capacity: Capacity, settings: Settings) -> int:
-    """How many tasks of this size the connected workers hold at once."""
-    need = max(1.0, memory.upper(elements, settings.risk))
+    """How many tasks of this size the connected workers hold at once; no task is given more than the largest has."""
+    most = max((kind.memory_mib for kind in capacity.kinds), default=1)
+    need = max(1.0, min(memory.upper(elements, settings.risk), limited(most, settings)))
     return sum(
         kind.count * min(kind.cores // settings.cores, int(kind.memory_mib / need + 1e-9)) for kind in capacity.kinds
     )

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from shaper.errors import BadInput
 from shaper.models.beliefs import Beliefs
 from shaper.policy import verdict
+from shaper.policy.settings import whole_number
 from shaper.types import (
     Backlog,
     Cancel,
     Capacity,
-    Chunk,
     GiveUp,
     Observation,
+    Outcome,
     Resources,
     Retry,
     Shape,
-    Split,
     Task,
     TaskId,
     Verdict,
     Work,
 )
 from shaper.units import show_count
-from shaper.work import split
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,18 @@ class Fixed:
     name: str = "fixed"
 
     def __post_init__(self) -> None:
-        if self.chunksize < 1:
-            raise BadInput(f"chunksize must be at least 1, got {self.chunksize!r}")
+        whole_number("chunksize", self.chunksize, 1)
+        whole_number("retries", self.retries, 0)
+        whole_number("fan_in", self.fan_in, 2)
         if self.on_exhaustion not in ("fail", "halve"):
             raise BadInput(f"on_exhaustion is 'fail' or 'halve', got {self.on_exhaustion!r}")
 
     def shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         """Ask for as many tasks as the workers hold, and a few that wait."""
-        slots = slots_for(self._given(capacity), capacity)
-        if not slots:
+        if capacity.largest is None:
             return ()
+        # Also where none fits now: the engine knows whether a larger worker will come, and says so if not.
+        slots = max(1, slots_for(self._given(capacity), capacity))
         why = f"fixed at {show_count(self.chunksize)} elements"
         shapes = merge_shapes(backlog, self.fan_in, slots)
         room = ahead(slots) - sum(group.in_flight for group in backlog.stages)
@@ -102,12 +103,10 @@ class Fixed:
             return GiveUp(what)
         whole = whole_worker(capacity)
         given = seen.task.resources
-        if whole is not None and whole.memory_mib > given.memory_mib:
-            return Retry(whole, f"{what}: once more with a whole worker")
-        work = seen.task.work
-        if isinstance(work, Chunk) and work.elements > 1:
-            return Split(split(work, -(-work.elements // 2)), f"{what}: cut in two")
-        return GiveUp(what)
+        if seen.outcome is Outcome.OUT_OF_MEMORY and whole is not None and whole.memory_mib > given.memory_mib:
+            more = replace(given, cores=whole.cores, memory_mib=whole.memory_mib)
+            return Retry(more, f"{what}: once more with a whole worker")
+        return verdict.smaller(seen.task.work, what) or GiveUp(what)
 
     def _given(self, capacity: Capacity) -> Resources:
         return self.resources or whole_worker(capacity) or Resources(1, 1)

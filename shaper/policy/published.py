@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from shaper.errors import BadInput
@@ -20,6 +20,7 @@ from shaper.models.beliefs import Beliefs
 from shaper.models.line import Bins
 from shaper.policy import verdict
 from shaper.policy.fixed import ahead, merge_shapes, slots_for, whole_worker
+from shaper.policy.settings import whole_number
 from shaper.types import (
     Backlog,
     Cancel,
@@ -27,6 +28,7 @@ from shaper.types import (
     Chunk,
     GiveUp,
     Observation,
+    Outcome,
     Resources,
     Retry,
     Shape,
@@ -68,8 +70,12 @@ class Published:
     name: str = field(default="published")
 
     def __post_init__(self) -> None:
-        if self.first_guess < 1:
-            raise BadInput(f"first_guess must be at least 1, got {self.first_guess!r}")
+        whole_number("first_guess", self.first_guess, 1)
+        whole_number("retries", self.retries, 0)
+        whole_number("fan_in", self.fan_in, 2)
+        for name, value in (("target_memory", self.target_memory), ("cap", self.cap)):
+            if value is not None:
+                parse_mib(value, name)
         if self.reading not in ("max-seen", "target"):
             raise BadInput(f"reading is 'max-seen' or 'target', got {self.reading!r}")
 
@@ -117,11 +123,11 @@ class Published:
         what = verdict.describe(seen)
         given, work = seen.task.resources, seen.task.work
         cap = parse_mib(self.cap, "cap") if self.cap is not None and isinstance(work, Chunk) else None
-        for kind in sorted(capacity.kinds, key=lambda kind: kind.memory_mib):
-            if kind.count and kind.memory_mib > given.memory_mib and (cap is None or kind.memory_mib <= cap):
-                return Retry(
-                    Resources(kind.cores, kind.memory_mib), f"{what}: once more with a whole {kind.name} worker"
-                )
+        if seen.outcome is Outcome.OUT_OF_MEMORY:
+            for kind in sorted(capacity.kinds, key=lambda kind: kind.memory_mib):
+                if kind.count and kind.memory_mib > given.memory_mib and (cap is None or kind.memory_mib <= cap):
+                    more = replace(given, cores=kind.cores, memory_mib=kind.memory_mib)
+                    return Retry(more, f"{what}: once more with a whole {kind.name} worker")
         if isinstance(work, Chunk) and work.elements > 1:
             return Split(split(work, -(-work.elements // 2)), f"{what}: cut in two")
         return GiveUp(what)
@@ -168,6 +174,8 @@ def _inverse(bins: Bins, target: float) -> float | None:
     """
     rows = [(math.exp(b.log_y), b.x, b.weight) for b in bins.values()]
     total = sum(w for _, _, w in rows)
+    if not rows:
+        return None
     mean_y = sum(y * w for y, _, w in rows) / total
     mean_x = sum(x * w for _, x, w in rows) / total
     spread = sum(w * (y - mean_y) ** 2 for y, _, w in rows)

@@ -32,6 +32,12 @@ class Settings:
     cores: int
 
 
+def whole_number(name: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
 def checked(
     *,
     first_guess: int | None,
@@ -58,8 +64,8 @@ def checked(
         ("fan_in", fan_in, 2),
         ("cores", cores, 1),
     ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise BadInput(f"{name} must be a whole number of at least {least}, got {value!r}")
+        if value is not None:
+            whole_number(name, value, least)
     if objective not in _RISK:
         raise BadInput(f"objective is 'throughput', 'waste' or 'retries', got {objective!r}")
     if goal not in ("makespan", "cost"):

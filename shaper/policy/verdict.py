@@ -3,7 +3,7 @@
 outcome      chunk of one source          chunk of several sources    merge
 DONE         accept                       accept                      accept
 CANCELLED    back to pending              back to pending             run again
-LOST         run again, up to a bound     the same                    the same
+LOST         run again, then cut          the same                    run again, then give up
 FAILED       run again, then give up      split by source             run again, then give up
 OUT_OF_*     the policy's `exhausted`     the policy's `exhausted`    the policy's `exhausted`
 """
@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shaper.models.beliefs import Beliefs
-from shaper.types import Accept, Chunk, GiveUp, Merge, Observation, Outcome, Retry, Split, Verdict
+from shaper.models.beliefs import Beliefs, GroupBeliefs
+from shaper.types import Accept, Chunk, GiveUp, Merge, Observation, Outcome, Retry, Split, Verdict, Work
 from shaper.units import show_mib, show_seconds
-from shaper.work import by_source
+from shaper.work import by_source, split
 
 # Losing a worker says nothing about the task; losing this many in a row says that the task takes workers down.
 MAX_LOSSES = 25
-# This many failures without a single success mean that the function is wrong, not the data.
-HOPELESS = 8
+# Without a single success, failures in this many sources, or this many at all, mean that the function is wrong, not the
+# data; so do this many losses.
+HOPELESS_SOURCES = 16
+HOPELESS_FAILURES = 64
+HOPELESS_LOSSES = 100
 
 
 def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Callable[[Observation], Verdict]) -> Verdict:
@@ -39,21 +42,36 @@ def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Calla
         if isinstance(work, Merge):
             return Retry(task.resources, "taken back")
         return Split((work,), "taken back to be cut again")
+    category = beliefs.categories.get(task.category)
+    shared = category.shared if category is not None else GroupBeliefs()
     if seen.outcome is Outcome.LOST:
-        if task.attempt >= MAX_LOSSES:
-            return GiveUp(f"lost {task.attempt} times in a row, last: {seen.detail or 'its worker is gone'}")
-        return Retry(task.resources, seen.detail or "its worker is gone")
+        if shared.done == 0 and shared.lost >= HOPELESS_LOSSES and isinstance(work, Chunk):
+            reason = f"{shared.lost} attempts were lost and none has finished, last: {seen.detail or 'worker gone'}"
+            return GiveUp(reason, whole_stage=True)
+        losses, why = task.losses + 1, seen.detail or "its worker is gone"
+        if losses < MAX_LOSSES:
+            return Retry(task.resources, why)
+        return smaller(work, f"lost {losses} times, last: {why}") or GiveUp(f"lost {losses} times, last: {why}")
     if isinstance(work, Chunk):
-        about = beliefs.about(task.category, task.group)
-        shared = beliefs.categories[task.category].shared if task.category in beliefs.categories else about
-        if shared.done == 0 and shared.failed >= HOPELESS:
+        everywhere = len(shared.failed_sources) >= HOPELESS_SOURCES or shared.failed >= HOPELESS_FAILURES
+        if shared.done == 0 and everywhere:
             return GiveUp(_short(seen), whole_stage=True)
         pieces = by_source(work)
         if len(pieces) > 1:
             return Split(pieces, f"failed, each source on its own: {_short(seen)}")
-    if task.attempt <= retries:
+    if task.attempt - task.losses <= retries:
         return Retry(task.resources, f"failed, once more: {_short(seen)}")
     return GiveUp(_short(seen))
+
+
+def smaller(work: Work, why: str) -> Split | None:
+    """Before anything is given up: its sources apart, then halves; None for one element or a merge."""
+    if not isinstance(work, Chunk) or work.elements == 1:
+        return None
+    pieces = by_source(work)
+    if len(pieces) > 1:
+        return Split(pieces, f"{why}: each source on its own")
+    return Split(split(work, -(-work.elements // 2)), f"{why}: cut in two")
 
 
 def describe(seen: Observation) -> str:

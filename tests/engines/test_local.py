@@ -133,7 +133,7 @@ def test_memory_of_several_processes_counts_shared_pages_once(bench: Bench) -> N
 
     base = memory_of(bench.run(lambda chunk: 1))
     # Counted once per process, the shared 200 MiB would make it 950.
-    assert memory_of(bench.run(family)) - base == pytest.approx(350, abs=75)
+    assert memory_of(bench.run(family)) - base == pytest.approx(350, abs=15)
 
 
 def test_usage_is_complete(bench: Bench, tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shaper
-from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed
-from tests.conftest import ROOT
+from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed, SiteError
+from tests.conftest import ROOT, needs
 from tests.engines.chaos import descendants
 
 OPTIONS: dict[str, Any] = {"cores": 2, "memory": "1GB", "progress": False}
@@ -176,3 +177,82 @@ def test_ctrl_c_stops_leaves_nothing_and_says_how_to_resume(tmp_path: Path) -> N
     assert not any(Path(f"/proc/{pid}").exists() for pid in below)
     last = json.loads((tmp_path / "run" / "records.jsonl").read_text().splitlines()[-1])
     assert (last["kind"], last["status"]) == ("end", "interrupted")
+
+
+def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import shaper, time\n"
+        "def process(chunk):\n    open('started', 'w').close()\n    time.sleep(60)\n"
+        "shaper.run({'a': 10}, process=process, merge=max, run_dir='r', cores=1, memory='500MB')\n"
+    )
+    holder = subprocess.Popen([sys.executable, script.name], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: (tmp_path / "started").exists())
+        with pytest.raises(BadInput, match=rf"in use by process {holder.pid}"):
+            shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+    finally:
+        holder.send_signal(signal.SIGTERM)
+        assert holder.wait(10) != 0
+    with pytest.raises(Changed):
+        shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+
+
+def wait_for(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_file_that_changed_is_refused_although_its_count_is_the_same(tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("1\n2\n")
+    shaper.run({str(data): 2}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+    data.write_text("3\n4\n5")
+    with pytest.raises(Changed, match=r"data.txt' has changed"):
+        shaper.run({str(data): 2}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+
+
+def test_one_bad_source_at_the_front_does_not_stop_the_others(tmp_path: Path) -> None:
+    def process(chunk: shaper.Chunk) -> int:
+        if any(span.source == "bad" for span in chunk.spans):
+            raise ValueError("corrupt")
+        return chunk.elements
+
+    dataset = {"bad": 1000, **{f"good{n}": 1000 for n in range(20)}}
+    with pytest.raises(ProcessFailed) as raised:
+        shaper.run(dataset, process=process, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+    assert raised.value.partial == {"processing": 20_000}
+    assert all("bad" in line for line in raised.value.missing)
+
+
+def test_work_of_which_nothing_fits_ends_soon(tmp_path: Path) -> None:
+    def process(chunk: shaper.Chunk) -> int:
+        return len(bytearray(400 * 2**20))
+
+    with pytest.raises(Incomplete, match="one element needs more than") as raised:
+        shaper.run(
+            {"a": 100_000}, process=process, merge=add, run_dir=tmp_path, cores=1, memory="200MB", progress=False
+        )
+    assert len(raised.value.missing) < 100
+    assert "give more memory" in raised.value.missing[-1]
+
+
+def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    needs(os.geteuid() == 0, "mounting a small disk needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
+    try:
+
+        def process(chunk: shaper.Chunk) -> bytes:
+            return bytes(chunk.elements * 1000)
+
+        with pytest.raises(SiteError, match=r"make room"):
+            shaper.run({"a": 10_000}, process=process, merge=lambda a, b: a + b, run_dir=small / "r", **OPTIONS)
+        subprocess.run(["mount", "-o", "remount,size=100m", small], check=True)
+        result = shaper.run({"a": 10_000}, process=process, merge=lambda a, b: a + b, run_dir=small / "r", **OPTIONS)
+        assert len(result.value) == 10_000_000
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)

@@ -311,7 +311,7 @@ def test_the_users_own_instance_names_the_run(fileset, tmp_path, monkeypatch):
     monkeypatch.delenv("SHAPER_RUNS", raising=False)
     mine = ShaperExecutor(status=False)
     assert runner(mine)(fileset, counting)["events"] == EVENTS
-    assert Path(mine.run_dir).parent == tmp_path / shaper.api.RUNS
+    assert Path(mine.run_dir).parent == tmp_path / "shaper-runs"
     assert (mine.run_dir / "processing" / "report.html").exists()
     assert (mine.run_dir / "preprocessing" / "records.jsonl").exists()
     assert shaper.last_run() == mine.run_dir / "processing"

@@ -31,12 +31,27 @@ def chunk(elements: int = 1000, *names: str, group: str = "") -> Chunk:
 
 
 def task(
-    work: Work | None = None, *, memory_mib: int = 1000, cores: int = 1, attempt: int = 1, number: int = 1
+    work: Work | None = None,
+    *,
+    memory_mib: int = 1000,
+    cores: int = 1,
+    attempt: int = 1,
+    number: int = 1,
+    losses: int = 0,
 ) -> Task:
     work = work or chunk()
     category = "accumulating" if isinstance(work, Merge) else "processing"
     return Task(
-        f"1.{number}", "processing", work.group, category, work, Resources(cores, memory_mib), None, attempt, "because"
+        f"1.{number}",
+        "processing",
+        work.group,
+        category,
+        work,
+        Resources(cores, memory_mib),
+        None,
+        attempt,
+        "because",
+        losses,
     )
 
 

@@ -1,6 +1,8 @@
 import functools
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,3 +53,27 @@ def test_what_cannot_travel_is_named() -> None:
         pack("x", len, lambda a, b: lock)
     with pytest.raises(BadInput, match="process must be a function, got int"):
         pack("x", 3, len)  # type: ignore[arg-type]
+
+
+def test_the_users_own_modules_count_and_what_they_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_helper.py").write_text("import own_deeper\ndef count(n):\n    return own_deeper.one(n)\n")
+    (tmp_path / "own_deeper.py").write_text("def one(n):\n    return n\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def fingerprint() -> str:
+        for name in ("own_helper", "own_deeper"):
+            sys.modules.pop(name, None)
+        outside = fingerprint_of(function_of("import own_helper\ndef f(x):\n    return own_helper.count(x)"))
+        for name in ("own_helper", "own_deeper"):
+            sys.modules.pop(name, None)
+        inside = fingerprint_of(function_of("def f(x):\n    import own_helper\n    return own_helper.count(x)"))
+        assert "own_helper" not in sys.modules, "a fingerprint must not import"
+        return outside + inside
+
+    first = fingerprint()
+    (tmp_path / "own_deeper.py").write_text("# why\ndef one(n):\n    return n\n")
+    assert fingerprint() == first
+    (tmp_path / "own_deeper.py").write_text("def one(n):\n    return n + 1\n")
+    changed = fingerprint()
+    assert changed[:16] != first[:16]
+    assert changed[16:] != first[16:]

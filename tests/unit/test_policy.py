@@ -61,16 +61,96 @@ def test_what_all_policies_do_alike(policy: Adaptive | Fixed | Published) -> Non
 
 def test_a_function_that_never_works_stops_its_stage() -> None:
     beliefs = Beliefs()
-    for _ in range(8):
-        beliefs = beliefs.updated(seen(task(), Outcome.FAILED, detail="NameError: x"))
+    for number in range(16):
+        assert not stops(Outcome.FAILED, beliefs)
+        beliefs = beliefs.updated(seen(task(chunk(10, f"s{number}")), Outcome.FAILED, detail="NameError: x"))
     assert Adaptive().judge(seen(task(), Outcome.FAILED, detail="NameError: x"), beliefs, capacity()) == GiveUp(
         "NameError: x", whole_stage=True
     )
+    assert not stops(Outcome.FAILED, beliefs.updated(seen(task())))
+
+
+def stops(outcome: Outcome, beliefs: Beliefs) -> bool:
+    verdict = Adaptive().judge(seen(task(chunk(1), memory_mib=8000, attempt=9), outcome), beliefs, capacity())
+    return isinstance(verdict, GiveUp) and verdict.whole_stage
+
+
+@pytest.mark.parametrize(
+    ("outcome", "attempts"), [(Outcome.FAILED, 64), (Outcome.OUT_OF_MEMORY, 64), (Outcome.LOST, 100)]
+)
+def test_many_attempts_without_a_success_stop_the_stage(outcome: Outcome, attempts: int) -> None:
+    beliefs = Beliefs()
+    for _ in range(attempts):
+        assert not stops(outcome, beliefs)
+        beliefs = beliefs.updated(seen(task(chunk(1), memory_mib=8000), outcome))
+    assert stops(outcome, beliefs)
+    assert not stops(outcome, beliefs.updated(seen(task())))
+
+
+def test_failures_of_one_source_say_nothing_about_the_others() -> None:
+    beliefs = Beliefs()
+    for _ in range(60):
+        beliefs = beliefs.updated(seen(task(chunk(10, "bad")), Outcome.FAILED))
+    for _ in range(3):
+        beliefs = beliefs.updated(seen(task(chunk(1000, *"abcdefghijklmnopqrstuvwxyz")), Outcome.FAILED))
+    assert not stops(Outcome.FAILED, beliefs)
+
+
+def test_a_chunk_lost_again_and_again_is_cut_because_workers_may_live_shortly() -> None:
+    lost = seen(task(chunk(1000), attempt=3, losses=2), Outcome.LOST)
+    assert isinstance(Adaptive().judge(lost, learnt(), capacity()), Split)
+    assert isinstance(Adaptive().judge(lost, Beliefs(), capacity()), Retry)
+    assert isinstance(Adaptive(min_chunksize=500).judge(lost, learnt(), capacity()), Retry)
+
+
+def test_what_waits_for_a_worker_that_left_is_taken_back() -> None:
+    policy, beliefs = Adaptive(), learnt()
+    large = task(chunk(10**6), memory_mib=16000)
+    given = policy.allocate(large.work, beliefs, capacity(4, 32000))
+    assert given.memory_mib > 8000
+    in_flight = {large.id: dataclasses.replace(large, resources=given), "1.2": task(number=2)}
+    assert not policy.revise(beliefs, capacity(4, 32000), in_flight, 0.0)
+    assert [cancel.task_id for cancel in policy.revise(beliefs, capacity(4, 8000), in_flight, 0.0)] == [large.id]
+    assert not policy.revise(beliefs, capacity(4, 8000), in_flight, 0.0)
+
+
+def test_memory_that_nobody_measures_does_not_keep_sizes_small() -> None:
+    beliefs, policy = Beliefs(), Adaptive()
+    for n in (100, 800, 6400, 51200):
+        beliefs = beliefs.updated(seen(task(chunk(n)), memory_mib=None, wall_s=1.0 + 1e-5 * n))
+    (shape,) = policy.shapes(beliefs, capacity(), backlog(10**9))
+    assert shape.elements > 51200
+
+
+def test_a_size_is_found_where_no_size_meets_the_risk() -> None:
+    beliefs = Beliefs()
+    for number, n in enumerate((100, 400, 1600, 6400) * 4):
+        beliefs = beliefs.updated(
+            seen(task(chunk(n)), memory_mib=1500 * (1.3 if number // 4 % 2 else 0.9), wall_s=10.0)
+        )
+    (shape,) = Adaptive().shapes(beliefs, capacity(1, 2000), backlog(10**9))
+    assert shape.elements >= 6400
+    assert "even one element" in shape.reason
+
+
+def test_a_target_below_what_one_element_needs_gives_way() -> None:
+    policy = Adaptive(target_memory="100MiB")
+    (shape,) = policy.shapes(learnt(slope=0.01, intercept=300), capacity(), backlog(10**9))
+    assert 1000 < shape.elements < 30_000
+    assert policy.allocate(chunk(shape.elements), learnt(), capacity()).memory_mib > 300
 
 
 def test_a_task_that_takes_its_worker_down_is_given_up_in_the_end() -> None:
-    verdict = Adaptive().judge(seen(task(attempt=25), Outcome.LOST, detail="gone"), Beliefs(), capacity())
-    assert verdict == GiveUp("lost 25 times in a row, last: gone")
+    one = seen(task(chunk(1), attempt=25, losses=24), Outcome.LOST, detail="gone")
+    assert Adaptive().judge(one, Beliefs(), capacity()) == GiveUp("lost 25 times, last: gone")
+    two = seen(task(chunk(2), attempt=25, losses=24), Outcome.LOST, detail="gone")
+    assert isinstance(Fixed(1000).judge(two, Beliefs(), capacity()), Split)
+
+
+def test_losses_do_not_use_up_the_retries_of_failures() -> None:
+    failed = seen(task(attempt=4, losses=3), Outcome.FAILED)
+    assert isinstance(Adaptive(retries=1).judge(failed, Beliefs(), capacity()), Retry)
+    assert isinstance(Adaptive(retries=0).judge(failed, Beliefs(), capacity()), GiveUp)
 
 
 # -- fixed -------------------------------------------------------------------------------------------------------------
@@ -198,6 +278,9 @@ def test_the_minimum_chunksize_is_kept() -> None:
     over = seen(task(chunk(1500), memory_mib=8000), Outcome.OUT_OF_MEMORY)
     verdict = policy.judge(over, Beliefs().updated(over), capacity())
     assert isinstance(verdict, Split)
+    assert [piece.elements for piece in verdict.pieces] == [1000, 500]
+    several = seen(task(chunk(1000, "a", "b"), memory_mib=8000), Outcome.OUT_OF_MEMORY)
+    assert isinstance(policy.judge(several, Beliefs().updated(several), capacity()), Split)
     least = seen(task(chunk(1000), memory_mib=8000), Outcome.OUT_OF_MEMORY)
     assert isinstance(policy.judge(least, Beliefs().updated(least), capacity()), GiveUp)
 
