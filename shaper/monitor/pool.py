@@ -20,7 +20,7 @@ from shaper.monitor.supervisor import CANCEL
 from shaper.types import Outcome, Usage
 
 _CLOSE_S = 1.5
-_STARTS = 5
+_STARTS = 20
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from shaper.policy import chunksize, verdict
 from shaper.policy.allocation import allocate, rounded
 from shaper.policy.chunksize import Size
 from shaper.policy.settings import Goal, Objective, checked
-from shaper.policy.verdict import HOPELESS_FAILURES
 from shaper.types import (
     Backlog,
     Cancel,
@@ -268,9 +267,6 @@ class Adaptive:
             return split_up
         more = "no worker has more" if cap == most else f"the cap is {show_mib(cap)}"
         if work.elements == 1:
-            if _none_finished(task, beliefs) and about.exhausted >= HOPELESS_FAILURES:
-                reason = f"{about.exhausted} attempts and none finished: even one element {what}; give more memory"
-                return GiveUp(reason, whole_stage=True)
             return GiveUp(f"one element {what}, and {more}")
         return GiveUp(f"{work.elements} elements {what}, and {more}; a smaller min_chunksize would allow to cut them")
 

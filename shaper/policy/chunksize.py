@@ -26,7 +26,7 @@ GROWTH = 8.0
 _ENOUGH = {"makespan": 0.985, "cost": 0.998}
 # What a task costs in the manager and the journal besides the time it holds a slot; keeps tasks that seem free few.
 _TASK_S = 0.005
-# Where one element needs more memory than the target, tasks may need this much more than one element.
+# Where one element needs more than the target, tasks may need this much more than one element.
 _ABOVE_ONE = 1.25
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 1.6
@@ -61,10 +61,15 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, dispatch_s
     bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
     if settings.target_wall_s is not None:
         fitting = wall.largest(settings.target_wall_s, 0.5, ceiling)
+        why = f"run time: {show_seconds(settings.target_wall_s)} per task"
+        if fitting == 0.0:
+            one_s = wall.median(1.0)
+            fitting = wall.largest(_ABOVE_ONE * one_s, 0.5, ceiling)
+            why = f"run time: the target cannot be met, one element takes {show_seconds(one_s)}"
         if fitting < ceiling:
-            ceiling, bound = max(1.0, fitting), f"run time: {show_seconds(settings.target_wall_s)} per task"
+            ceiling, bound = max(1.0, fitting), why
     chosen: tuple[float, float, str] | None = None
-    for n, why in _candidates(memory, capacity, settings, ceiling, bound):
+    for n, why in _candidates(memory, wall, capacity, settings, ceiling, bound):
         rate = _rate(n, memory, wall, capacity, settings, dispatch_s)
         if chosen is None or rate > chosen[0] * 1.001:
             chosen = (rate, n, why)
@@ -82,7 +87,7 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, dispatch_s
 
 
 def _candidates(
-    memory: Line, capacity: Capacity, settings: Settings, ceiling: float, bound: str
+    memory: Line, wall: Line, capacity: Capacity, settings: Settings, ceiling: float, bound: str
 ) -> list[tuple[float, str]]:
     found = []
     for kind in capacity.kinds:
@@ -100,11 +105,13 @@ def _candidates(
                 found.append((n, f"memory: {per_worker} on a worker, risk {settings.risk:.1%}"))
             if k > 1 and share == targeted(kind.memory_mib // (k - 1), settings):
                 break
-    return found or _least_risky(memory, capacity, settings, ceiling)
+    return found or _least_bad(memory, wall, capacity, settings, ceiling)
 
 
-def _least_risky(memory: Line, capacity: Capacity, settings: Settings, ceiling: float) -> list[tuple[float, str]]:
-    """Where not even one element meets the risk: the size whose risk is not much more than that of one element.
+def _least_bad(
+    memory: Line, wall: Line, capacity: Capacity, settings: Settings, ceiling: float
+) -> list[tuple[float, str]]:
+    """Where not even one element meets the risk: the size that gets most done, the attempts that die included.
 
     Such a task gets a whole worker. Where memory hardly depends on the size, cutting smaller would only repeat the risk
     for every piece. A target that is less than one element needs gives way likewise: to a little more than that need.
@@ -117,9 +124,16 @@ def _least_risky(memory: Line, capacity: Capacity, settings: Settings, ceiling: 
         needed = memory.upper(1.0, settings.risk)
         n = memory.largest(_ABOVE_ONE * needed, settings.risk, ceiling)
         return [(n, f"memory: the target cannot be met, one element needs {show_mib(needed)}")]
-    least = memory.risk(1.0, whole)
-    n = memory.largest(whole, min(0.5, 1.5 * least), ceiling)
-    return [(max(1.0, n), f"memory: even one element needs more than {show_mib(whole)} with a risk of {least:.0%}")]
+    chosen = (0.0, 1.0, 0.5)
+    n = 1.0
+    while n <= ceiling:
+        risk = memory.risk(n, whole)
+        rate = n * (1.0 - risk) / (wall.median(n) + _TASK_S)
+        if rate > chosen[0] and risk < 0.5:
+            chosen = (rate, n, risk)
+        n *= 2.0
+    _, n, risk = chosen
+    return [(n, f"memory: this needs more than {show_mib(whole)} with a risk of {risk:.0%}, but so do smaller ones")]
 
 
 def limited(share_mib: int, settings: Settings) -> int:

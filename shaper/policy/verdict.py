@@ -36,14 +36,19 @@ def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Calla
     task, work = seen.task, seen.task.work
     if seen.outcome is Outcome.DONE:
         return Accept(seen.skipped)
+    category = beliefs.categories.get(task.category)
+    shared = category.shared if category is not None else GroupBeliefs()
     if seen.outcome.exhausted:
-        return exhausted(seen)
+        verdict = exhausted(seen)
+        hopeless = shared.done == 0 and shared.exhausted >= HOPELESS_FAILURES and isinstance(work, Chunk)
+        if isinstance(verdict, GiveUp) and hopeless:
+            reason = f"{shared.exhausted} attempts and none finished, last: {verdict.reason}; give more"
+            return GiveUp(reason, whole_stage=True)
+        return verdict
     if seen.outcome is Outcome.CANCELLED:
         if isinstance(work, Merge):
             return Retry(task.resources, "taken back")
         return Split((work,), "taken back to be cut again")
-    category = beliefs.categories.get(task.category)
-    shared = category.shared if category is not None else GroupBeliefs()
     if seen.outcome is Outcome.LOST:
         if shared.done == 0 and shared.lost >= HOPELESS_LOSSES and isinstance(work, Chunk):
             reason = f"{shared.lost} attempts were lost and none has finished, last: {seen.detail or 'worker gone'}"
