@@ -103,7 +103,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--quick", action="store_true", help="an eighth of the events: the best setting works for seconds"
+        "--quick", action="store_true", help="few events: the best setting works for seconds"
     )
     parser.add_argument("--data", type=Path, default=Path("demo-output/benchmark"), help="where the files are kept")
     parser.add_argument("--cap-mib", type=int, default=800, help="memory of each of the two workers")
@@ -114,7 +114,7 @@ def main() -> None:
         kind, chunksize, data, cap = given.one
         print(json.dumps(one_run(kind, int(chunksize), Path(data), int(cap))))
         return
-    events, files = (200_000, 12) if given.quick else (1_600_000, 32)
+    events, files = (200_000, 12) if given.quick else (3_200_000, 48)
     data = given.data / str(events)
     from examples.topeft.generate import Settings, generate
 
@@ -125,8 +125,8 @@ def main() -> None:
     finished: dict[int, float] = {}
 
     def run(kind: str, chunksize: int) -> dict[str, Any] | None:
-        # Whoever takes five times as long as the best so far has lost.
-        deadline_s = max(60.0, 5 * min(finished.values())) if finished else 1800.0
+        # Whoever takes twice as long as the best so far has lost.
+        deadline_s = max(60.0, 2 * min(finished.values())) if finished else 1800.0
         found = timed(kind, chunksize, data, given.cap_mib, deadline_s)
         if kind == "futures" and found is not None:
             finished[chunksize] = min(found["s"], finished.get(chunksize, found["s"]))
