@@ -99,7 +99,8 @@ class Span:
         return self.stop - self.start
 
     def __str__(self) -> str:
-        return f"{self.source}[{self.start}:{self.stop}]"
+        # An indivisible item is one element, whatever it holds: a range would say nothing.
+        return self.source.id if self.source.elements == 1 else f"{self.source}[{self.start}:{self.stop}]"
 
 
 @dataclass(frozen=True, slots=True)

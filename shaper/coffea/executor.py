@@ -146,7 +146,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         raised: BaseException = error if cause is None else cause
         if cause is not None:
             for line in error.missing:
-                raised.add_note(f"no output for {self._without_range(line)}")
+                raised.add_note(f"no output for {line}")
             raised.add_note(f"what is done is kept in {self.run_dir}")
         if not self.recoverable:
             raise raised
@@ -155,16 +155,11 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         return accumulate([value, accumulator]), raised
 
     def _tell_skipped(self, skipped: Iterable[str]) -> None:
-        lines = [self._without_range(line) for line in skipped]
+        lines = list(skipped)
         if lines:
             what = "1 piece was" if len(lines) == 1 else f"{len(lines)} pieces were"
             listed = "\n  ".join(lines)
             warnings.warn(f"{what} skipped:\n  {listed}", stacklevel=3)
-
-    def _without_range(self, line: str) -> str:
-        """Leave the range out where it says nothing: an indivisible item is one element, whatever it holds."""
-        before = "" if self._stage == "preprocessing" else "]"
-        return line.replace(f"{before}[0:1]: ", f"{before}: ", 1)
 
     @staticmethod
     def _prove(given: list[Source], result: api.Result, *, moved: bool) -> None:
