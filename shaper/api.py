@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -63,11 +63,13 @@ class Result:
         value: the merged value; for several stages a mapping of stage name to merged value.
         report: counts, waste, decisions.
         run_dir: where journal, records and results lie; None for a simulated run without a directory.
+        beliefs: what was learnt; the next run of the same analysis may begin with it (`warm_start`).
     """
 
     value: Any
     report: Report
     run_dir: Path | None
+    beliefs: Beliefs = field(default_factory=Beliefs, repr=False)
 
 
 def run(
@@ -81,6 +83,7 @@ def run(
     name: str = "run",
     progress: bool | None = None,
     fingerprint: str | None = None,
+    warm_start: str | os.PathLike[str] | Result | None = None,
     **engine_options: Any,
 ) -> Result:
     """Process a dataset and merge the results; sizes, memory and parallelism are found while it runs.
@@ -98,6 +101,8 @@ def run(
         name: of the run, for directories and reports.
         progress: show progress on standard error; by default where that is a terminal, and a line per change elsewhere.
         fingerprint: stands for the code of the functions on resume; computed from them by default.
+        warm_start: an earlier run of the same analysis (its directory, or its Result), to begin with what it has
+            learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by itself.
         engine_options: for an engine given by name, for instance `cores=4, memory="8GB"`.
 
     Raises:
@@ -110,10 +115,18 @@ def run(
     """
     stages, single = _stages(stages_or_dataset, process, merge, engine)
     with ExitStack() as stack:
-        runner = _Run(stages, engine, engine_options, policy or Adaptive(), run_dir, name, progress, fingerprint)
+        known = _known(warm_start)
+        runner = _Run(stages, engine, engine_options, policy or Adaptive(), run_dir, name, progress, fingerprint, known)
         stack.callback(runner.close)
         report, values = runner.go()
-    return Result(values[stages[0].name] if single else values, report, runner.run_dir)
+    return Result(values[stages[0].name] if single else values, report, runner.run_dir, runner.beliefs)
+
+
+def _known(warm_start: str | os.PathLike[str] | Result | None) -> Beliefs | None:
+    if warm_start is None:
+        return None
+    beliefs = warm_start.beliefs if isinstance(warm_start, Result) else records.learnt(Path(warm_start))
+    return beliefs.remembered()
 
 
 def last_run(runs: str | os.PathLike[str] = run_dirs.RUNS) -> Path:
@@ -188,8 +201,11 @@ class _Run:
         name: str,
         progress: bool | None,
         fingerprint: str | None,
+        known: Beliefs | None = None,
     ) -> None:
         self.policy = policy
+        self.beliefs = known or getattr(policy, "prior", None) or Beliefs()
+        self.known = known is not None
         self.name = name
         self.progress = progress
         self._closing = ExitStack()
@@ -247,7 +263,16 @@ class _Run:
         status, message = "failed", ""
         try:
             simulated = self.engine.name == "simulated"
-            run_loop(ledger, self.policy, self.engine, journal, _NoInbox(), together, tick_s=60 if simulated else 0.25)
+            self.beliefs = run_loop(
+                ledger,
+                self.policy,
+                self.engine,
+                journal,
+                _NoInbox(),
+                together,
+                tick_s=60 if simulated else 0.25,
+                beliefs=self._begin_with(),
+            )
             values = self._outcome(ledger, together)
             status = "done"
         except KeyboardInterrupt:
@@ -291,6 +316,13 @@ class _Run:
         self._closing.close()
 
     # -- pieces --------------------------------------------------------------------------------------------------
+
+    def _begin_with(self) -> Beliefs:
+        """What the policy knows beforehand; of a run that goes on, what its records have shown."""
+        if self.run_dir is not None and self.past.sessions and not self.known:
+            with suppress(ShaperError):
+                return records.learnt(self.run_dir).remembered()
+        return self.beliefs
 
     def _open(self) -> tuple[int, Ledger, journals.Journal | journals.NoJournal]:
         fingerprints = {plan.name: self._fingerprint(plan) for plan in self.plans}

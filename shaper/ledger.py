@@ -35,13 +35,15 @@ from shaper.types import (
     Verdict,
     Work,
 )
-from shaper.work import Range, coalesce, take, uncovered, without
+from shaper.work import Range, coalesce, returned, take, uncovered, without
 
 Allocate = Callable[[Work], Resources]
 _Given = Callable[[Work, Resources | None], Resources]
 
 # A policy fills the workers from the front of the queue of groups, so it never needs to see more of them at once.
 _GROUPS_SHOWN = 256
+# A piece that waits is cut anew when the size that is wanted now is this much smaller.
+_TOO_LARGE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ class Ledger:
                     stage.processing_left,
                     stage.in_flight,
                     stage.pending_elements,
+                    stage.reduction.mean_bytes,
                 )
             )
         return Backlog(groups, stages)
@@ -245,6 +248,9 @@ class Ledger:
                 if group.waiting:
                     again = group.waiting.popleft()
                     work, resources = again.work, again.resources
+                    if resources is None and work.elements > _TOO_LARGE * shape.elements:
+                        self._cut_anew(stage, group, work)
+                        continue
                 else:
                     work = take(
                         group.pending,
@@ -262,6 +268,14 @@ class Ledger:
                 self._touch(stage, group)
                 tasks.append(self._task(stage, group.category, shape, again, given(work, resources)))
         return tasks
+
+    def _cut_anew(self, stage: _Stage, group: _Group, work: Work) -> None:
+        """A piece that was cut when more was believed to fit goes back to pending."""
+        assert isinstance(work, Chunk)
+        group.pending_elements -= work.elements
+        stage.pending_elements -= work.elements
+        for span in reversed(work.spans):
+            self._return(stage, span, front=True)
 
     def _release_merges(self, stage: _Stage, shape: Shape, given: _Given, tasks: list[Task]) -> None:
         # A stage with a merge that cannot be done has no value any more; merging on would only repeat the failure.
@@ -308,6 +322,7 @@ class Ledger:
             again.attempt,
             again.reason,
             again.losses,
+            len(self.in_flight),
         )
         self.in_flight[task.id] = task
         return task
@@ -337,6 +352,10 @@ class Ledger:
         elif isinstance(verdict, Split):
             if sum(piece.elements for piece in verdict.pieces) != task.work.elements:
                 raise Broken(f"the pieces of task {task.id} do not add up to its {task.work.elements} elements")
+            if seen.outcome is Outcome.CANCELLED:
+                for span in reversed(task.work.spans):
+                    self._return(stage, span, front=True)
+                return []
             for piece in reversed(verdict.pieces):
                 self._wait(stage, group, Waiting(piece, 1, None, verdict.reason))
         else:
@@ -436,7 +455,10 @@ class Ledger:
         if group is None:
             plan = stage.plan
             group = stage.groups[span.source.group] = _Group(plan.name, span.source.group, plan.category, plan.mode)
-        (group.pending.appendleft if front else group.pending.append)(span)
+        if front:
+            returned(group.pending, span)
+        else:
+            group.pending.append(span)
         group.pending_elements += len(span)
         stage.pending_elements += len(span)
         self._touch(stage, group)

@@ -47,14 +47,19 @@ def run(
     watch: Watch,
     *,
     tick_s: float = 0.25,
+    beliefs: Beliefs | None = None,
 ) -> Beliefs:
     """Drive the ledger until nothing is left; return what was learnt.
+
+    Args:
+        tick_s: how long to wait for the first thing that ends.
+        beliefs: what to begin with; by default what the policy holds before anything was seen, or nothing.
 
     Raises:
         Stalled: tasks wait that nothing can ever run.
         Broken: a law of the core does not hold.
     """
-    beliefs = Beliefs()
+    beliefs = beliefs or getattr(policy, "prior", None) or Beliefs()
     while True:
         ledger.add(inbox.take())
         if ledger.finished:

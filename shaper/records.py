@@ -41,6 +41,8 @@ NAME = "records.jsonl"
 
 Entry = Mapping[str, Any]
 
+# What the last so many attempts have shown is enough to begin another run with.
+_LEARNT_FROM = 10_000
 # A chunksize is written down when it changed by more than this share, or when its reason is of another kind.
 _CHANGE = 0.1
 
@@ -335,6 +337,18 @@ def shifted(entry: Entry, by_s: float) -> Entry:
 def was(entry: Entry) -> Outcome:
     """The outcome of a task line."""
     return Outcome(entry["outcome"])
+
+
+def learnt(run_dir: Path) -> Beliefs:
+    """What a recorded run has shown, in the order in which it did; of a long one the last part.
+
+    Raises:
+        BadInput: there are no records.
+    """
+    beliefs = Beliefs()
+    for entry in read(run_dir).tasks[-_LEARNT_FROM:]:
+        beliefs = beliefs.updated(observation(entry))
+    return beliefs
 
 
 def observation(entry: Entry) -> Observation:

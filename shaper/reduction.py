@@ -41,6 +41,8 @@ class Reduction:
         self.results: dict[TaskId, Result] = {}
         self._heap: list[tuple[int, int, TaskId]] = []
         self._counter = 0
+        self._measured = 0  # results whose size is known, and their sizes together
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.results)
@@ -48,13 +50,27 @@ class Reduction:
     def add(self, result: Result) -> None:
         """Make a result available for merging."""
         self.results[result.id] = result
+        self._count(result, 1)
         # Ties go to the oldest: neighbours were cut one after the other, so their ranges join and stay few.
         self._counter += 1
         heapq.heappush(self._heap, (result.weight, self._counter, result.id))
 
     def remove(self, task_id: TaskId) -> Result | None:
         """Take a result out, for instance because it was lost; None when it is not here."""
-        return self.results.pop(task_id, None)
+        result = self.results.pop(task_id, None)
+        if result is not None:
+            self._count(result, -1)
+        return result
+
+    @property
+    def mean_bytes(self) -> int | None:
+        """Mean size of the results that wait; None where none was measured."""
+        return self._bytes // self._measured if self._measured else None
+
+    def _count(self, result: Result, sign: int) -> None:
+        if result.size_bytes is not None:
+            self._measured += sign
+            self._bytes += sign * result.size_bytes
 
     def take(self, fan_in: int, *, last: bool, merging: int = 0) -> tuple[Result, ...]:
         """Remove and return the results of the next merge; empty when it is better to wait.
@@ -73,7 +89,7 @@ class Reduction:
         chosen: list[Result] = []
         while self._heap and len(chosen) < count:
             _, _, task_id = heapq.heappop(self._heap)
-            result = self.results.pop(task_id, None)
+            result = self.remove(task_id)
             if result is not None:
                 chosen.append(result)
         return tuple(chosen)
@@ -93,7 +109,7 @@ class Reduction:
         if len(best) < (2 if last else fan_in):
             return ()
         for result in best:
-            del self.results[result.id]
+            self.remove(result.id)
         return tuple(best)
 
     def _touch(self, left: Result, right: Result) -> bool:

@@ -37,6 +37,7 @@ class Report:
         tasks: attempts that were observed, merges included.
         busy_core_s: of all attempts.
         lost_core_s: of attempts that exceeded a limit, failed or were lost.
+        exhausted_core_s: the part of it that exceeded a limit.
         offered_core_s: of all connected workers.
         idle_core_s: offered and not busy.
         peak_memory_mib: largest measured; None where nothing was measured.
@@ -57,6 +58,7 @@ class Report:
     idle_core_s: float
     offered_core_s: float
     peak_memory_mib: float | None = None
+    exhausted_core_s: float = 0.0
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -84,7 +86,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.tasks = self.splits = self.retries = self.losses = self.failures = 0
-        self.busy_core_s = self.lost_core_s = self.offered_core_s = 0.0
+        self.busy_core_s = self.lost_core_s = self.exhausted_core_s = self.offered_core_s = 0.0
         self.peak_memory_mib: float | None = None
         self.by_category: dict[str, dict[str, float]] = {}
         self.decisions: list[str] = []
@@ -118,6 +120,8 @@ class Tally:
         self.busy_core_s += held
         if seen.outcome is not Outcome.DONE:
             self.lost_core_s += held
+        if seen.outcome.exhausted:
+            self.exhausted_core_s += held
         self.losses += seen.outcome is Outcome.LOST
         self.failures += seen.outcome is Outcome.FAILED
         self.splits += isinstance(verdict, Split)
@@ -146,6 +150,7 @@ class Tally:
             idle_core_s=max(0.0, offered - self.busy_core_s),
             offered_core_s=offered,
             peak_memory_mib=self.peak_memory_mib,
+            exhausted_core_s=self.exhausted_core_s,
             by_category=self.by_category,
             decisions=tuple(self.decisions),
         )

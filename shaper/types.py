@@ -239,6 +239,7 @@ class Task:
     Args:
         reason: why it was cut this size, in words.
         losses: how many of the attempts before this one were lost, through no fault of the work.
+        beside: tasks in flight when it was released; None where that is not known.
     """
 
     id: TaskId
@@ -251,6 +252,7 @@ class Task:
     attempt: int = 1
     reason: str = ""
     losses: int = 0
+    beside: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,9 +373,14 @@ class WorkerKind:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The connected workers by kind, largest memory first; empty when none is connected."""
+    """The connected workers by kind, largest memory first; empty when none is connected.
+
+    Args:
+        waiting: tasks submitted that have not been started: the newest, as tasks start in the order of submission.
+    """
 
     kinds: tuple[WorkerKind, ...] = ()
+    waiting: int = 0
 
     @property
     def cores(self) -> int:
@@ -497,6 +504,7 @@ class StageBacklog:
         processing_left: whether processing work is still pending or in flight.
         in_flight: processing tasks submitted and not settled, of all groups.
         pending_elements: not in flight and not settled, of all groups.
+        result_bytes: mean size of the results that are not in a merge; None where it was not measured.
     """
 
     stage: str
@@ -506,6 +514,7 @@ class StageBacklog:
     processing_left: bool
     in_flight: int = 0
     pending_elements: int = 0
+    result_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

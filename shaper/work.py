@@ -37,15 +37,21 @@ def take(pending: deque[Span], elements: int, *, cross_sources: bool = True, cat
     if not cross_sources:
         pieces = -(-length // elements)
         elements = -(-length // pieces)
-    spans = []
+    spans: list[Span] = []
     left = elements
     while True:
         stop = aligned_stop(front, left)
         if stop < front.stop:
-            spans.append(Span(front.source, front.start, stop))
+            if spans and spans[-1].source.id == front.source.id and spans[-1].stop == front.start:
+                spans[-1] = Span(front.source, spans[-1].start, stop)
+            else:
+                spans.append(Span(front.source, front.start, stop))
             pending.appendleft(Span(front.source, stop, front.stop))
             break
-        spans.append(front)
+        if spans and spans[-1].source.id == front.source.id and spans[-1].stop == front.start:
+            spans[-1] = Span(front.source, spans[-1].start, front.stop)
+        else:
+            spans.append(front)
         left -= front.stop - front.start
         if not cross_sources or left <= 0 or not pending:
             break
@@ -54,6 +60,19 @@ def take(pending: deque[Span], elements: int, *, cross_sources: bool = True, cat
             break
         front = pending.popleft()
     return Chunk(tuple(spans), None, category)
+
+
+def returned(pending: deque[Span], span: Span) -> None:
+    """Put a span back to the front, joined with its neighbour if that is there."""
+    if pending and pending[0].source.id == span.source.id:
+        first = pending[0]
+        if span.stop == first.start:
+            pending[0] = Span(span.source, span.start, first.stop)
+            return
+        if first.stop == span.start:
+            pending[0] = Span(span.source, first.start, span.stop)
+            return
+    pending.appendleft(span)
 
 
 def split(chunk: Chunk, elements: int, *, least: int = 1) -> tuple[Chunk, ...]:

@@ -111,7 +111,7 @@ class Local:
     def capacity(self) -> Capacity:
         """This machine as one worker."""
         kind = WorkerKind("local", self._cores, self._memory_mib, 1, self._disk_mib, self._free[0])
-        return Capacity((kind,))
+        return Capacity((kind,), len(self._queue))
 
     def submit(self, task: Task) -> None:
         """Queue a task; it starts as soon as it fits."""

@@ -37,7 +37,7 @@ Cost = Callable[[Task, Any], Usage]
 # How many queued tasks that do not fit are passed before the rest of the queue waits; bounds the work of an event.
 _PASSED_AT_MOST = 16
 
-_FINISH, _READ, _JOIN, _LEAVE = range(4)
+_FINISH, _READ, _JOIN, _LEAVE, _WAKE = range(5)
 
 
 @dataclass(slots=True)
@@ -90,6 +90,7 @@ class Simulated:
         self._source = SharedSource(bandwidth) if bandwidth is not None else None
         self._now_s = 0.0
         self._dispatcher_free_s = 0.0
+        self._woken = False
         self._events: list[tuple[float, int, int, Any]] = []
         self._sequence = 0
         self._pools: dict[str, Pool] = {}
@@ -134,19 +135,26 @@ class Simulated:
                     for name, pool in self._pools.items()
                     for spec in [self._kinds[name]]
                     if pool.workers
-                )
+                ),
+                len(self._queue),
             )
         return self._capacity
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
         self._queue.append((task, self._now_s))
+        self._capacity = None
 
     def _place(self) -> None:
-        """Start queued tasks that fit, in order; a few that do not fit are passed."""
+        """Start queued tasks that fit, in order; a few that do not fit are passed. The manager starts one at a time."""
         passed: list[tuple[Task, float]] = []
         queue = self._queue
         while queue and len(passed) < _PASSED_AT_MOST:
+            if self._dispatcher_free_s > self._now_s:
+                if not self._woken:
+                    self._woken = True
+                    self._push(self._dispatcher_free_s, _WAKE, None)
+                break
             task, submitted_s = queue.popleft()
             worker = self._worker_for(task)
             if worker is None:
@@ -172,8 +180,7 @@ class Simulated:
         self._pools[worker.spec.kind].change(worker, task.resources, 1)
         self._capacity = None
         worker.tasks[task.id] = None
-        self._dispatcher_free_s = max(self._now_s, self._dispatcher_free_s) + self.dispatch_s
-        started_s = self._dispatcher_free_s
+        started_s = self._dispatcher_free_s = self._now_s + self.dispatch_s
         rng = _generator(self._entropy(task))
         wanted = self.cost(task, rng)
         usage, outcome, detail = _limited(task, wanted, worker.spec)
@@ -252,6 +259,8 @@ class Simulated:
                 reading = self._running.get(payload)
                 if reading is not None and self._source is not None:
                     self._source.start(payload, reading.usage.read_bytes or 0, self._now_s)
+            elif kind == _WAKE:
+                self._woken = False
             elif kind == _JOIN:
                 self._join(payload)
             else:

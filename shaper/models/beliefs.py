@@ -6,6 +6,7 @@ a new dataset starts from what the others showed and a deviating one soon stands
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -14,8 +15,28 @@ from shaper.models.line import Bins, Line, fit, with_observation
 from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
+_SLOWER = 1.25  # at most so much dearer does dispatch become from one reading to the next
+# So many attempts over a limit that one in twenty was to exceed, with few successes between, are a change of what is
+# processed, not bad luck: what was learnt before then is forgotten (any rest of it would still bend the line), such
+# work is taken to need so many times its limit, and sizes stay small until some have finished.
+_SURPRISES, _SURPRISING, _CALMED = 3.0, 0.05, 0.25
+_BEYOND, _PROOFS = 2.0, 4
 _LEAST_S = 1e-6
+# An attempt that began beside fewer than so many had the data source to itself.
+_FEW = 4
+_FADING = 0.05  # share of a new observation in what is averaged over the recent ones
+# Waiting that is longer than this share of the time without it is for a source that gives no more.
+_WAITING = 0.3
 _SOURCES_KEPT = 32
+# More sources than this are not told apart.
+_MANY = 32
+# Ways of learning that can be switched off.
+LEARNING = frozenset({"censoring", "bends", "surprise", "groups"})
+_NONE: frozenset[str] = frozenset()
+_MERGED = frozenset(map(str, range(_MANY)))  # merges have no sources: their number limits nothing
+# What an earlier run taught counts as so many observations.
+_REMEMBERED = 8.0
+_GUESS = 0.5
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
 
 
@@ -35,9 +56,10 @@ class Model:
     n: int = 0
     line: Line | None = None
     refit_at: float = 0.0
+    without: frozenset[str] = _NONE
 
-    def observed(self, x: float, y: float, prior: Bins | None) -> Model:
-        """Learn that work of size x used y."""
+    def observed(self, x: float, y: float, prior: Bins | None, sources: int = _MANY) -> Model:
+        """Learn that work of size x used y; so many sources have been seen."""
         bins = with_observation(self.bins, x, y)
         n = self.n + 1
         line = self.line
@@ -45,17 +67,38 @@ class Model:
             middle = line.median(x)
             surprise = 2.5 * line.spread(x)
             if 1 - surprise < y / middle < 1 + surprise:
-                return Model(bins, self.exceeded, n, line, self.refit_at)
-        return self._refitted(bins, self.exceeded, n, prior)
+                return Model(bins, self.exceeded, n, line, self.refit_at, self.without)
+        return self._refitted(bins, self.exceeded, n, prior, sources)
 
-    def passed(self, x: float, limit: float, prior: Bins | None) -> Model:
+    def passed(self, x: float, limit: float, prior: Bins | None, sources: int = _MANY) -> Model:
         """Learn that work of size x needed more than `limit`."""
-        return self._refitted(self.bins, with_observation(self.exceeded, x, limit), self.n + 1, prior)
+        if "censoring" in self.without:
+            return self
+        return self._refitted(self.bins, with_observation(self.exceeded, x, limit), self.n + 1, prior, sources)
 
-    @staticmethod
-    def _refitted(bins: Bins, exceeded: Bins, n: int, prior: Bins | None) -> Model:
+    def anew(self, x: float, y: float) -> Model:
+        """Begin again, with the guess that work of size x uses y, and an empty task what it used before."""
+        bins = with_observation({}, x, y)
+        if self.line is not None and self.line.intercept > 0:
+            bins = with_observation(bins, 1.0, min(y, self.line.intercept))
+        bins = {key: guess._replace(weight=_GUESS) for key, guess in bins.items()}
+        return self._refitted(bins, {}, 1, None, _MANY)
+
+    def faded(self, share: float) -> Model:
+        """Let what was seen so far count less: it may be about something else."""
+        bins = {key: item._replace(weight=item.weight * share) for key, item in self.bins.items()}
+        exceeded = {key: item._replace(weight=item.weight * share) for key, item in self.exceeded.items()}
+        return replace(self, bins=bins, exceeded=exceeded, n=max(1, int(self.n * share)), refit_at=0.0)
+
+    def remembered(self) -> Model:
+        """What another run may take over: the line, and few observations, which new ones soon outweigh."""
+        known = sum(item.weight for item in self.bins.values())
+        return self.faded(min(1.0, _REMEMBERED / known)) if known else self
+
+    def _refitted(self, bins: Bins, exceeded: Bins, n: int, prior: Bins | None, sources: int) -> Model:
         weight = _BORROWED * 4 / (4 + n) if prior else 0.0
-        return Model(bins, exceeded, n, fit(bins, exceeded, prior, weight), n * 1.1)
+        line = fit(bins, exceeded, prior, weight, sources=sources, bends="bends" not in self.without)
+        return Model(bins, exceeded, n, line, n * 1.1, self.without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +109,15 @@ class GroupBeliefs:
         memory: MiB against size.
         wall: seconds a slot is held against size, all overheads included.
         done, exhausted, failed, lost: attempts of this very group that ended so.
+        surprises: attempts that exceeded a limit they were believed to keep, lately.
+        cautious: successes that are wanted before sizes are trusted again, after too many surprises.
+        suspect_since_s: when the first of these surprises was submitted.
+        alarms: how often there were too many surprises.
+        changed_s: submission of the first task that the last alarm was about: what was cut later may be like it.
+        sources: those that attempts which finished were about, the first few.
+        held_s: slot time of all attempts, those that were lost included.
+        calm: slot time less CPU time, of attempts that ran beside few others.
+        cpu_s_per_element, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
         failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
@@ -79,7 +131,18 @@ class GroupBeliefs:
     exhausted: int = 0
     failed: int = 0
     lost: int = 0
+    held_s: float = 0.0
+    calm: Model = field(default_factory=Model)
+    cpu_s_per_element: float | None = None
+    recent_x: float = 0.0
+    recent_beside: float = 0.0
+    surprises: float = 0.0
+    cautious: int = 0
+    suspect_since_s: float | None = None
+    alarms: int = 0
+    changed_s: float | None = None
     failed_sources: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
     largest_done: float = 0.0
     smallest_exhausted: float | None = None
     limit_mib: int = 0
@@ -89,18 +152,34 @@ class GroupBeliefs:
         """Return the beliefs after one observation."""
         x = size_of(seen.task.work)
         usage = seen.usage or Usage()
+        if seen.started_s is not None:
+            held = self.held_s + max(0.0, seen.finished_s - seen.started_s)
+            return replace(self, held_s=held)._learnt(seen, prior, x, usage)
+        return self._learnt(seen, prior, x, usage)
+
+    def _learnt(self, seen: Observation, prior: GroupBeliefs | None, x: float, usage: Usage) -> GroupBeliefs:
         if seen.outcome is Outcome.DONE:
             memory, wall = self.memory, self.wall
-            if usage.memory_mib:
-                memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None)
+            sources = self._sources(seen.task.work)
+            before = self.changed_s is not None and seen.submitted_s < self.changed_s
+            # What was cut before a change says little about what comes after it.
+            if usage.memory_mib and not before:
+                memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None, len(sources))
             held_s = seen.finished_s - seen.started_s if seen.started_s is not None else usage.wall_s
             if held_s is not None:
                 wall = wall.observed(x, max(held_s, _LEAST_S), prior.wall.bins if prior else None)
+            # Only what was cut after the first of the surprises speaks against a change.
+            later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
+            calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
             return replace(
-                self,
+                self._paced(seen, x, held_s, usage.cpu_s),
                 memory=memory,
                 wall=wall,
                 done=self.done + 1,
+                surprises=calmer,
+                suspect_since_s=self.suspect_since_s if calmer else None,
+                sources=sources,
+                cautious=self.cautious if before else max(0, self.cautious - 1),
                 largest_done=max(self.largest_done, x),
                 most_mib=max(self.most_mib, usage.memory_mib or 0.0),
             )
@@ -109,11 +188,32 @@ class GroupBeliefs:
             reached = limit
             if seen.system_oom and usage.memory_mib:
                 reached = min(limit, max(1, round(usage.memory_mib)))
-            memory = self.memory.passed(x, reached, prior.memory.bins if prior else None)
+            line = self.memory.line
+            # Once there is a suspicion all that was cut later counts: the line learns meanwhile.
+            suspected = self.suspect_since_s is not None and seen.submitted_s >= self.suspect_since_s
+            surprised = line is not None and (suspected or line.upper(x, _SURPRISING) < reached)
+            surprised = surprised and "surprise" not in self.memory.without
+            surprises = self.surprises + surprised
+            since_s = self.suspect_since_s
+            if surprised:
+                since_s = min(seen.submitted_s, since_s if since_s is not None else math.inf)
+            memory, cautious, alarms, changed_s = self.memory, self.cautious, self.alarms, self.changed_s
+            # Of many side by side some exceed their limit before any that was cut later can have finished.
+            enough = (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0))
+            if surprises >= enough:
+                memory, surprises, cautious, alarms = memory.anew(x, _BEYOND * reached), 0.0, _PROOFS, alarms + 1
+                since_s, changed_s = None, since_s
+            else:
+                memory = memory.passed(x, reached, prior.memory.bins if prior else None, len(self.sources) or 1)
             smallest = min(x, self.smallest_exhausted or x)
             return replace(
                 self,
                 memory=memory,
+                surprises=surprises,
+                suspect_since_s=since_s,
+                alarms=alarms,
+                changed_s=changed_s,
+                cautious=cautious,
                 exhausted=self.exhausted + 1,
                 smallest_exhausted=smallest,
                 limit_mib=max(self.limit_mib, limit),
@@ -131,6 +231,67 @@ class GroupBeliefs:
         if seen.outcome is Outcome.LOST:
             return replace(self, lost=self.lost + 1)
         return self
+
+    def remembered(self) -> GroupBeliefs:
+        """What another run may take over."""
+        return GroupBeliefs(
+            self.memory.remembered(),
+            self.wall.remembered(),
+            cautious=_PROOFS,
+            largest_done=self.largest_done,
+            most_mib=self.most_mib,
+        )
+
+    def _sources(self, work: Work) -> frozenset[str]:
+        if isinstance(work, Merge):
+            return _MERGED
+        if len(self.sources) >= _MANY or (len(work.spans) == 1 and work.spans[0].source.id in self.sources):
+            return self.sources
+        return self.sources | {span.source.id for span in work.spans[:_MANY]}
+
+    def _paced(self, seen: Observation, x: float, held_s: float | None, cpu_s: float | None) -> GroupBeliefs:
+        """Learn what a task waits for when few others run, and what it computes."""
+        beside = seen.task.beside
+        if held_s is None or cpu_s is None or beside is None:
+            return self
+        calm = self.calm
+        if beside < _FEW:
+            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_S), None)
+        if self.cpu_s_per_element is None:
+            return replace(self, calm=calm, cpu_s_per_element=cpu_s / x, recent_x=x, recent_beside=float(beside))
+        return replace(
+            self,
+            calm=calm,
+            cpu_s_per_element=self.cpu_s_per_element + _FADING * (cpu_s / x - self.cpu_s_per_element),
+            recent_x=self.recent_x + _FADING * (x - self.recent_x),
+            recent_beside=self.recent_beside + _FADING * (beside - self.recent_beside),
+        )
+
+    @property
+    def unhindered(self) -> Line | None:
+        """Slot time against size if no task had to wait for others that read the same source."""
+        calm, cpu_s = self.calm.line, self.cpu_s_per_element
+        if calm is None or cpu_s is None or self.wall.line is None:
+            return None
+        noise = self.wall.line
+        slope = calm.slope + cpu_s
+        return Line(calm.floor, calm.intercept, slope, noise.sigma, calm.n, growing=noise.growing)
+
+    @property
+    def source_per_s(self) -> float | None:
+        """Elements per second that the data source gives at most; None where tasks do not wait for it.
+
+        N tasks that read at once and get an equal share wait N n / B for n elements. Of tasks that do not all read
+        at once this overestimates B, which is the safe side: at most by their time over their waiting.
+        """
+        line = self.unhindered
+        if line is None or self.wall.line is None or self.recent_beside < _FEW:
+            return None
+        alone_s = line.median(self.recent_x)
+        waiting_s = self.wall.line.median(self.recent_x) - alone_s
+        if waiting_s < _WAITING * alone_s:
+            return None
+        return self.recent_beside * self.recent_x / waiting_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,27 +319,49 @@ class Beliefs:
     dispatch_s: float = 0.0
     starts_s: tuple[float, ...] = ()
     version: int = 0
+    without: frozenset[str] = _NONE
 
     def updated(self, seen: object) -> Beliefs:
         """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
         if not isinstance(seen, Observation) or seen.outcome is Outcome.CANCELLED:
             return self
         task = seen.task
-        old = self.categories.get(task.category) or CategoryBeliefs()
+        old = self.categories.get(task.category) or CategoryBeliefs(self._blank)
         shared = old.shared.learnt(seen, None)
         groups = dict(old.groups)
-        if task.group:
-            groups[task.group] = (groups.get(task.group) or GroupBeliefs()).learnt(seen, old.shared)
+        if task.group and "groups" not in self.without:
+            groups[task.group] = (groups.get(task.group) or self._blank).learnt(seen, old.shared)
         categories = dict(self.categories)
         categories[task.category] = CategoryBeliefs(shared, groups)
         dispatch_s, starts_s = self._paced(seen)
-        return Beliefs(categories, dispatch_s, starts_s, self.version + 1)
+        return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without)
+
+    @property
+    def _blank(self) -> GroupBeliefs:
+        return GroupBeliefs(Model(without=self.without), Model(without=self.without)) if self.without else _NOTHING
+
+    def remembered(self) -> Beliefs:
+        """What the next run of the same analysis may begin with: lines, but no counts, and little confidence.
+
+        Sizes stay small until some tasks have finished; what was learnt is outweighed after a few observations.
+        """
+        return Beliefs(
+            {
+                name: CategoryBeliefs(
+                    known.shared.remembered(), {group: own.remembered() for group, own in known.groups.items()}
+                )
+                for name, known in self.categories.items()
+            },
+            self.dispatch_s,
+            without=self.without,
+        )
 
     def _paced(self, seen: Observation) -> tuple[float, tuple[float, ...]]:
         """Collect starts; every so often read off what one dispatch costs while slots wait for it.
 
         A manager that dispatches serially starts tasks at a steady gap whenever several slots are free, so the gap is
-        the low quantile of those between starts. Where dispatch is no limit this gives a tenth of the mean gap.
+        the low quantile of those between starts. Where dispatch is no limit this gives a tenth of the mean gap, which
+        may be much where few tasks run; what was seen before bounds it, because a manager seldom becomes slower.
         """
         if seen.started_s is None:
             return self.dispatch_s, self.starts_s
@@ -187,7 +370,8 @@ class Beliefs:
             return self.dispatch_s, starts
         ordered = sorted(starts)
         gaps = sorted(b - a for a, b in pairwise(ordered))
-        return gaps[len(gaps) // 10], ()
+        gap = gaps[len(gaps) // 10]
+        return min(gap, _SLOWER * self.dispatch_s) if self.dispatch_s > 0 else gap, ()
 
     def about(self, category: str, group: str = "") -> GroupBeliefs:
         """What is believed about a group of a category; empty beliefs where nothing is known."""

@@ -5,11 +5,18 @@
     y        what an attempt used (memory, time)                         MiB or s
     a, b     intercept and slope of the line                             y, y/x
     f        floor: the least that was seen                              y
-    s        standard deviation of ln y around the line                  1
+    e(x)     how far ln y lies off the line near x, shrunk to 0 where    1
+             little was seen; between sizes that were seen, interpolated
+    r(x)     b x / (a + b x): the part of y that grows with x             1
+    s, q     standard deviation of ln y that is always there; and of     1
+             the part that grows: s(x)**2 = s**2 + q**2 r(x)**2
     v(x)     relative variance of the fitted line itself at x            1
 
-    median(x)   = max(f, a + b x)
-    upper(x, p) = median(x) exp(t_p sqrt(s**2 + v(x))),   P(y > upper) <= p
+    median(x)   = max(f, (a + b x) exp(e(x)))
+    upper(x, p) = median(x) exp(sqrt((t_p s(x))**2 + ln(1 + t_p sqrt(v(x)))**2)),   P(y > upper) <= p
+
+What is needed to begin with is much the same for all tasks; what each element adds varies from source to source. So
+little noise in small tasks promises nothing for large ones, and q starts larger than s.
 
 Errors are taken as log-normal: memory and time vary by a factor, not by an amount. Observations are kept as one running
 mean per half octave of size, so state is bounded, a relation that bends is followed where the work is, and old
@@ -20,16 +27,25 @@ observations fade. An attempt that died at a limit says only that y was more: it
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
 _NORMAL = NormalDist()
 _MEMORY = 50.0  # observations a bin remembers; older ones fade
-_PRIOR_SIGMA = 0.12
+_PRIOR_SIGMA, _PRIOR_GROWING = 0.06, 0.12
 _PRIOR_WEIGHT = 4.0
+_LEAST_SIGMA = 0.005
+# Observations of one source are worth this many; of few sources, at least the root of their number so often.
+_PER_SOURCE = 2.0
+# A group with n observations is believed to lie n / (n + this) of the way from its category to what it has shown.
+_APART = 0.25
+# So much of what an empty task needs is the same in all groups.
+_SHARED = 0.9
+_STIFF = 6.0  # observations that a line resists being bent by
 
 
 class Bin(NamedTuple):
@@ -42,6 +58,7 @@ class Bin(NamedTuple):
 
 
 Bins = Mapping[int, Bin]
+_Point = tuple[float, float, float, float]  # x, ln y, weight, variance
 
 
 def bin_of(x: float) -> int:
@@ -88,21 +105,49 @@ class Line:
     sigma: float
     n: float
     covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of (a, b): aa, ab, bb
+    growing: float = 0.0  # q
+    bends: tuple[tuple[float, float], ...] = ()  # (ln x, e), by size
+    identified: bool = True  # False where only one size was seen, so that slope and intercept are a guess
 
     def median(self, x: float) -> float:
         """The value that half of the attempts of size x stay below."""
-        return max(self.floor, self.intercept + self.slope * x)
+        y = self.intercept + self.slope * x
+        return max(self.floor, y * math.exp(self._bend(math.log(x))) if self.bends and x > 0 else y)
+
+    def _bend(self, log_x: float) -> float:
+        bends = self.bends
+        at = bisect_left(bends, (log_x,))
+        if at == 0:
+            return bends[0][1]
+        if at == len(bends):
+            return bends[-1][1]
+        (x0, e0), (x1, e1) = bends[at - 1], bends[at]
+        return e0 + (e1 - e0) * (log_x - x0) / (x1 - x0)
 
     def spread(self, x: float) -> float:
         """Standard deviation of ln y for a new attempt of size x, the line's own uncertainty included."""
         aa, ab, bb = self.covariance
         middle = self.median(x)
-        return math.sqrt(self.sigma**2 + max(0.0, aa + 2 * ab * x + bb * x * x) / (middle * middle))
+        return math.sqrt(self.noise(x) ** 2 + max(0.0, aa + 2 * ab * x + bb * x * x) / (middle * middle))
+
+    def noise(self, x: float) -> float:
+        """Standard deviation of ln y around the line at x."""
+        return math.hypot(self.sigma, self.growing * self.part(x))
+
+    def part(self, x: float) -> float:
+        """The part of the value that grows with x."""
+        y = self.intercept + self.slope * x
+        return self.slope * x / y if y > 0 else 0.0
 
     def upper(self, x: float, risk: float) -> float:
         """The value that an attempt of size x exceeds with probability `risk`, at most."""
         freedom = max(2, min(60, round(self.n + _PRIOR_WEIGHT)))
-        return self.median(x) * math.exp(min(3.0, _quantile(risk, freedom) * self.spread(x)))
+        t = _quantile(risk, freedom)
+        aa, ab, bb = self.covariance
+        middle = self.median(x)
+        off = math.sqrt(max(0.0, aa + 2 * ab * x + bb * x * x)) / middle
+        # Noise is by factors; that the line itself may be off is by amounts.
+        return middle * math.exp(min(3.0, math.hypot(t * self.noise(x), math.log1p(t * off))))
 
     def risk(self, x: float, limit: float) -> float:
         """The probability that an attempt of size x exceeds `limit`; the inverse of `upper`, to about 1 %."""
@@ -133,7 +178,15 @@ class Line:
         return math.exp(low)
 
 
-def fit(bins: Bins, exceeded: Bins, prior: Bins | None = None, prior_weight: float = 0.0) -> Line | None:
+def fit(
+    bins: Bins,
+    exceeded: Bins,
+    prior: Bins | None = None,
+    prior_weight: float = 0.0,
+    *,
+    sources: int | None = None,
+    bends: bool = True,
+) -> Line | None:
     """Fit the line by least squares of the relative error; None without any completed observation.
 
     Args:
@@ -141,31 +194,104 @@ def fit(bins: Bins, exceeded: Bins, prior: Bins | None = None, prior_weight: flo
         exceeded: attempts that died at a limit; log_y is the limit's.
         prior: bins of a wider population that speak where own ones are few.
         prior_weight: how many observations the prior is worth altogether.
+        sources: from how many sources the observations are; many of few sources promise little about others.
+        bends: whether to follow what lies off the line.
     """
-    points = [(b.x, b.log_y, b.weight, b.variance) for b in bins.values()]
     own = sum(b.weight for b in bins.values())
+    worth = 1.0
+    if sources is not None and own > 0:
+        worth = min(1.0, max(_PER_SOURCE * sources, _PER_SOURCE * math.sqrt(own)) / own)
+        own *= worth
+    points = [(b.x, b.log_y, b.weight * worth, b.variance) for b in bins.values()]
     if prior and prior_weight > 0:
-        total = sum(b.weight for b in prior.values())
-        points += [(b.x, b.log_y, b.weight * prior_weight / total, b.variance) for b in prior.values()]
+        points += _borrowed(points, prior, prior_weight)
     if not points:
         return None
-    line = _least_squares(points, own)
+    line = _spread(_least_squares(points, own), points)
+    imputed = points
     if exceeded:
         for _ in range(3):
             imputed = list(points)
             for item in exceeded.values():
                 mean = math.log(line.median(item.x))
-                sigma = max(line.sigma, 0.05)
+                sigma = max(line.noise(item.x), 0.05)
                 # E[ln y | ln y > limit] of a normal variable: mean + sigma * hazard.
                 z = min((item.log_y - mean) / sigma, 8.0)
                 hazard = _NORMAL.pdf(z) / max(1.0 - _NORMAL.cdf(z), 1e-15)
                 expected = max(mean + sigma * hazard, item.log_y + 0.02)
                 imputed.append((item.x, expected, item.weight, 0.0))
-            line = _least_squares(imputed, own + sum(b.weight for b in exceeded.values()))
-    return line
+            line = _spread(_least_squares(imputed, own + sum(b.weight for b in exceeded.values())), imputed)
+    return _bent(line, imputed) if bends and line.identified else line
 
 
-def _least_squares(points: list[tuple[float, float, float, float]], own: float) -> Line:
+def _borrowed(points: list[_Point], prior: Bins, worth: float) -> list[_Point]:
+    """Points on the prior's line, the part that grows with size at the level of own observations.
+
+    What an empty task needs and how use grows is shared; how much each element adds is a group's own. The prior's
+    scatter is that between its groups, and tells nothing about the noise within this one.
+    """
+    total = sum(b.weight for b in prior.values())
+    line = _least_squares([(b.x, b.log_y, b.weight, b.variance) for b in prior.values()], total)
+    own = sum(p[2] for p in points)
+    base = _SHARED * line.intercept
+    factor = 1.0
+    if own:
+        off = 0.0
+        for x, log_y, weight, _ in points:
+            y = math.exp(log_y)
+            off += weight * math.log(max(y - base, (1.0 - _SHARED) * y) / (line.median(x) - base))
+        factor = math.exp(off / own * own / (own + _APART))
+    return [
+        (b.x, math.log(base + factor * (line.median(b.x) - base)), b.weight * worth / total, 0.0)
+        for b in prior.values()
+    ]
+
+
+def _bent(line: Line, points: list[_Point]) -> Line:
+    """Follow what lies off the line: baskets that are read whole, caches that overflow. Few points bend it little."""
+    by_bin: dict[int, list[_Point]] = {}
+    for point in points:
+        by_bin.setdefault(bin_of(point[0]), []).append(point)
+    bends = []
+    for _, inside in sorted(by_bin.items()):
+        weight = sum(p[2] for p in inside)
+        log_x = sum(p[2] * math.log(max(1.0, p[0])) for p in inside) / weight
+        miss = sum((p[1] - math.log(line.median(p[0]))) * p[2] for p in inside) / weight
+        bends.append((log_x, miss * weight / (weight + _STIFF)))
+    return _spread(replace(line, bends=tuple(bends)), points)
+
+
+def _spread(line: Line, points: list[_Point]) -> Line:
+    """Fit the noise: least squares of the squared misses over (1, r(x)**2), drawn to what is usual where few are seen.
+
+    Large sizes count more, as in the line itself. What the line does not explain belongs to the noise.
+    """
+    x_max = max(p[0] for p in points)
+    k = _PRIOR_WEIGHT
+    s00, s01, s11 = k, 0.0, k
+    t0, t1 = k * _PRIOR_SIGMA**2, k * _PRIOR_GROWING**2
+    for x, log_y, weight, variance in points:
+        w = weight * math.sqrt(max(x, 1.0) / max(x_max, 1.0))
+        miss = log_y - math.log(line.median(x))
+        squared = miss * miss + variance
+        part = line.part(x) ** 2
+        s00 += w
+        s01 += w * part
+        s11 += w * part * part
+        t0 += w * squared
+        t1 += w * part * squared
+    determinant = s00 * s11 - s01 * s01
+    always = (t0 * s11 - t1 * s01) / determinant
+    growing = (t1 * s00 - t0 * s01) / determinant
+    if always < 0:
+        always, growing = 0.0, t1 / s11
+    elif growing < 0:
+        always, growing = t0 / s00, 0.0
+    sigma2 = max(always, _LEAST_SIGMA**2)
+    return replace(line, sigma=math.sqrt(sigma2), growing=math.sqrt(max(0.0, growing)))
+
+
+def _least_squares(points: list[_Point], own: float) -> Line:
     """Weighted relative least squares over (x, ln y, weight, variance); a >= 0, b >= 0.
 
     Small sizes count less, by the root of their size: the line has to be right where the work is large.
@@ -181,19 +307,18 @@ def _least_squares(points: list[tuple[float, float, float, float]], own: float) 
         t0 += w * y
         t1 += w * x * y
     determinant = s0 * s2 - s1 * s1
-    if determinant > 1e-6 * s0 * s2:
+    identified = determinant > 1e-6 * s0 * s2
+    if identified:
         a = (t0 * s2 - t1 * s1) / determinant
         b = (t1 * s0 - t0 * s1) / determinant
         if b < 0:
             a, b = t0 / s0, 0.0
         elif a < 0:
             a, b = 0.0, t1 / s2
-        identified = True
     else:
         # One size only: half of it taken as fixed, half as proportional, until another size is seen.
         mean = t0 / s0
         a, b = 0.5 * mean, 0.5 * mean * s0 / s1
-        identified = False
     floor = min(math.exp(p[1]) for p in points)
     scatter = 0.0
     total = 0.0
@@ -202,10 +327,10 @@ def _least_squares(points: list[tuple[float, float, float, float]], own: float) 
         miss = log_y - math.log(max(floor, a + b * x))
         scatter += w * (miss * miss + variance)
         total += w
-    sigma2 = (scatter + _PRIOR_WEIGHT * _PRIOR_SIGMA**2) / (total + _PRIOR_WEIGHT)
+    sigma2 = (scatter + _PRIOR_WEIGHT * _PRIOR_GROWING**2) / (total + _PRIOR_WEIGHT)
     if identified:
         scale = sigma2 / determinant
         covariance = (s2 * scale, -s1 * scale, s0 * scale)
     else:
         covariance = (0.0, 0.0, (0.25 * b) ** 2)
-    return Line(floor, a, b, math.sqrt(sigma2), own, covariance)
+    return Line(floor, a, b, math.sqrt(sigma2), own, covariance, identified=identified)

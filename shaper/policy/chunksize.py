@@ -5,14 +5,19 @@ n        chunksize, elements
 k        tasks side by side on one worker; each may use at most memory / k
 w(n)     time a slot is held by a task of n elements (fixed cost included)
 d        time the manager needs to start one task
+X        elements per second that the data source gives
+h        losses per second of a slot: workers that leave take their tasks with them
+W(w)     time it takes to get through w seconds of work when a loss begins it anew: (exp(h w) - 1) / h
 
-rate(n) = n min(sum over workers of k(n) / w(n), 1 / d)
+rate(n) = n min(sum over workers of k(n) / W(w(n)), 1 / d, X / n)
+
+Where the source is the limit, w(n) is the time without waiting for it.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shaper.models.beliefs import GroupBeliefs
 from shaper.models.line import Line
@@ -25,13 +30,29 @@ GROWTH = 8.0
 # Stop growing where this share of the best rate is reached: smaller tasks lose less, and end more evenly.
 _ENOUGH = {"makespan": 0.985, "cost": 0.998}
 # What a task costs in the manager and the journal besides the time it holds a slot; keeps tasks that seem free few.
-_TASK_S = 0.005
+TASK_S = 0.005
 # Where one element needs more than the target, tasks may need this much more than one element.
 _ABOVE_ONE = 1.25
+# So much more than the data source gives is asked for, to keep it busy; there the fixed cost may be this share.
+_AHEAD, _FIXED_SHARE = 1.3, 0.15
 # The last tasks are cut so that what is left makes this many rounds.
-_ROUNDS = 1.6
+_ROUNDS = 2.7
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What slows tasks down besides their own work: what one dispatch takes, and how often slots are lost."""
+
+    dispatch_s: float = 0.0
+    losses_per_s: float = 0.0
+    source_per_s: float | None = None
+
+    def lasting(self, wall_s: float) -> float:
+        """The expected slot time until one attempt of `wall_s` has not been lost."""
+        lost = min(self.losses_per_s * wall_s, 30.0)
+        return math.expm1(lost) / self.losses_per_s if lost > 1e-9 else wall_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,49 +62,60 @@ class Size:
     elements: int
     slots: int
     reason: str
+    wall: Line | None = None  # the time of tasks, as it was taken to be
 
 
 # Where an engine does not measure memory, it is no reason to cut smaller.
 _UNMEASURED = Line(floor=1.0, intercept=1.0, slope=0.0, sigma=0.0, n=0.0)
 
 
-def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, dispatch_s: float) -> Size | None:
+def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace) -> Size | None:
     """Return the size with the highest rate on these workers; None where nothing has finished yet.
 
     Sizes are tried for every number of tasks side by side on every kind of worker: for each, the largest that memory
     allows with the stated risk. One size serves all kinds; its rate counts what every kind then holds.
     """
-    wall = about.wall.line
-    if wall is None:
+    wall = real = about.wall.line
+    if wall is None or real is None:
         return None
+    fed = about.source_per_s if "bandwidth" not in settings.without and settings.cores == 1 else None
+    if fed is not None:
+        wall = about.unhindered or wall
+        pace = replace(pace, source_per_s=fed)
     memory = about.memory.line or _UNMEASURED
     ceiling = max(1.0, GROWTH * about.largest_done)
     bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
     if settings.target_wall_s is not None:
-        fitting = wall.largest(settings.target_wall_s, 0.5, ceiling)
+        fitting = real.largest(settings.target_wall_s, 0.5, ceiling)
         why = f"run time: {show_seconds(settings.target_wall_s)} per task"
         if fitting == 0.0:
-            one_s = wall.median(1.0)
-            fitting = wall.largest(_ABOVE_ONE * one_s, 0.5, ceiling)
+            one_s = real.median(1.0)
+            fitting = real.largest(_ABOVE_ONE * one_s, 0.5, ceiling)
             why = f"run time: the target cannot be met, one element takes {show_seconds(one_s)}"
         if fitting < ceiling:
             ceiling, bound = max(1.0, fitting), why
     chosen: tuple[float, float, str] | None = None
     for n, why in _candidates(memory, wall, capacity, settings, ceiling, bound):
-        rate = _rate(n, memory, wall, capacity, settings, dispatch_s)
+        rate = _rate(n, memory, wall, capacity, settings, pace)
         if chosen is None or rate > chosen[0] * 1.001:
             chosen = (rate, n, why)
     if chosen is None:
         return None
     rate, n, why = chosen
-    enough = _enough(n, rate, memory, wall, capacity, settings, dispatch_s)
+    enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n
     if enough < 0.9 * n:
         n = enough
         fixed = wall.intercept / max(wall.median(n), 1e-9)
         why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
+        if fed is not None and wall.slope > 0:
+            n = max(n, min(chosen[1], (1.0 / _FIXED_SHARE - 1.0) * wall.intercept / wall.slope))
     n = max(float(settings.min_chunksize), n)
     elements = max(1, int(n))
-    return Size(elements, max(1, slots(elements, memory, capacity, settings)), why)
+    held = max(1, slots(elements, memory, capacity, settings))
+    if fed is not None and elements * held / wall.median(elements) > _AHEAD * fed:
+        held = max(1, math.ceil(_AHEAD * fed * wall.median(elements) / elements))
+        why = f"bandwidth: the source gives about {show_count(fed)} elements per second, for {held} tasks at once"
+    return Size(elements, held, why, wall)
 
 
 def _candidates(
@@ -103,6 +135,8 @@ def _candidates(
                     break
                 per_worker = f"{k} tasks of {show_mib(share)}" if k > 1 else f"one task of {show_mib(share)}"
                 found.append((n, f"memory: {per_worker} on a worker, risk {settings.risk:.1%}"))
+            if found and "packing" in settings.without:
+                break
             if k > 1 and share == targeted(kind.memory_mib // (k - 1), settings):
                 break
     return found or _least_bad(memory, wall, capacity, settings, ceiling)
@@ -128,7 +162,7 @@ def _least_bad(
     n = 1.0
     while n <= ceiling:
         risk = memory.risk(n, whole)
-        rate = n * (1.0 - risk) / (wall.median(n) + _TASK_S)
+        rate = n * (1.0 - risk) / (wall.median(n) + TASK_S)
         if rate > chosen[0] and risk < 0.5:
             chosen = (rate, n, risk)
         n *= 2.0
@@ -156,46 +190,51 @@ def slots(elements: float, memory: Line, capacity: Capacity, settings: Settings)
     )
 
 
-def _rate(n: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, dispatch_s: float) -> float:
-    per_s = slots(n, memory, capacity, settings) / (wall.median(n) + _TASK_S)
-    if dispatch_s > 0:
-        per_s = min(per_s, 1.0 / dispatch_s)
+def _rate(n: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, pace: Pace) -> float:
+    per_s = slots(n, memory, capacity, settings) / pace.lasting(wall.median(n) + TASK_S)
+    if pace.dispatch_s > 0:
+        per_s = min(per_s, 1.0 / pace.dispatch_s)
+    if pace.source_per_s is not None:
+        per_s = min(per_s, _AHEAD * pace.source_per_s / n)
     return n * per_s
 
 
 def _enough(
-    n: float, rate: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, dispatch_s: float
+    n: float, rate: float, memory: Line, wall: Line, capacity: Capacity, settings: Settings, pace: Pace
 ) -> float:
     """The smallest size whose rate is nearly the best one."""
     low, high = 0.0, math.log(max(n, 1.0))
     wanted = _ENOUGH[settings.goal] * rate
     for _ in range(20):
         middle = (low + high) / 2
-        if _rate(math.exp(middle), memory, wall, capacity, settings, dispatch_s) >= wanted:
+        if _rate(math.exp(middle), memory, wall, capacity, settings, pace) >= wanted:
             high = middle
         else:
             low = middle
     return math.exp(high)
 
 
-def tail(size: Size, left: int, wall: Line | None, settings: Settings) -> Size:
+def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size:
     """Shrink the size as work runs out, so that the workers end together.
 
     Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots. Halving the last tasks costs
     one more fixed cost a and saves about `_LATE` standard deviations of a task of half the length, so shrinking ends
-    where a + b n = a / (_LATE s).
+    where a + b n = a / (_LATE s). Nor are tasks shorter than it takes to dispatch one to every slot.
     """
-    if settings.goal == "cost" or left <= 0:
+    if settings.goal == "cost" or left <= 0 or "tail" in settings.without:
         return size
-    share = left / (size.slots * _ROUNDS)
+    wall = size.wall
+    noise = wall.noise(size.elements) if wall is not None else 0.2
+    share = left / (size.slots * (1.0 + _ROUNDS * noise))
     if share >= size.elements:
         return size
     least = 1.0
     if wall is not None and wall.slope > 0:
-        worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.sigma) - 1.0))
-        least = worth * (wall.intercept + _TASK_S) / wall.slope
+        worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.noise(size.elements)) - 1.0))
+        least = worth * (wall.intercept + TASK_S) / wall.slope
+        least = max(least, (size.slots * dispatch_s - wall.intercept) / wall.slope)
     n = max(share, least, float(settings.min_chunksize), 1.0)
     if n >= size.elements:
         return size
-    reason = f"the tail: {show_count(left)} elements left for {size.slots} slots"
+    reason = f"the tail: {show_count(round(left))} elements left for {size.slots} slots"
     return Size(max(1, math.ceil(n)), size.slots, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,28 @@ Goal = Literal["makespan", "cost"]
 
 # Probability that a task exceeds its memory, by what the allocation is to optimise.
 _RISK: dict[str, float] = {"throughput": 0.02, "waste": 0.10, "retries": 0.002}
+
+# What `without` switches off, so that its worth can be measured (`benchmarks/ablation.py`).
+INGREDIENTS = {
+    "probes": "a few small tasks of spread sizes before the machine is filled",
+    "risk": "the allocation at a quantile; without it at the median",
+    "censoring": "attempts that exceeded a limit as lower bounds; without it they teach nothing",
+    "bends": "memory and time that bend with the size; without it straight lines",
+    "surprise": "what was learnt fades after several attempts exceeded what was believed",
+    "packing": "fewer tasks side by side where that processes more; without it always one per core",
+    "enough": "the smallest size that is nearly as fast; without it the largest that fits",
+    "tail": "smaller sizes as work runs out",
+    "cross-source": "chunks that cross sources",
+    "own-size": "each task the memory of its own size; without it the largest that its category has used",
+    "spare": "memory that no other task could use",
+    "eviction": "shorter tasks where workers live shortly",
+    "dispatch": "larger tasks where the manager is the limit",
+    "bandwidth": "smaller tasks where the data source is the limit",
+    "recut": "taking back what waits when far larger sizes turn out to be better",
+    "stragglers": "taking back what idle workers would finish earlier",
+    "groups": "beliefs per group",
+    "fan-in": "fewer results per merge at the end, where merging is slow",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +53,8 @@ class Settings:
     retries: int
     fan_in: int | None
     cores: int
+    concurrency: int | None = None
+    without: frozenset[str] = frozenset()
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -51,6 +76,8 @@ def checked(
     retries: int,
     fan_in: int | None,
     cores: int,
+    concurrency: int | None = None,
+    without: Collection[str] = (),
 ) -> Settings:
     """Return the settings in the core's units.
 
@@ -63,6 +90,7 @@ def checked(
         ("retries", retries, 0),
         ("fan_in", fan_in, 2),
         ("cores", cores, 1),
+        ("concurrency", concurrency, 1),
     ):
         if value is not None:
             whole_number(name, value, least)
@@ -70,6 +98,8 @@ def checked(
         raise BadInput(f"objective is 'throughput', 'waste' or 'retries', got {objective!r}")
     if goal not in ("makespan", "cost"):
         raise BadInput(f"goal is 'makespan' or 'cost', got {goal!r}")
+    if isinstance(without, str) or not set(without) <= set(INGREDIENTS):
+        raise BadInput(f"without is a collection of {', '.join(INGREDIENTS)}; got {without!r}")
     if risk is not None and not 1e-6 <= risk <= 0.5:
         raise BadInput(f"risk is a probability between 1e-6 and 0.5, got {risk!r}")
     return Settings(
@@ -80,8 +110,10 @@ def checked(
         None if cap is None else parse_mib(cap, "cap"),
         objective,
         goal,
-        risk if risk is not None else _RISK[objective],
+        0.5 if "risk" in without else risk if risk is not None else _RISK[objective],
         retries,
         fan_in,
         cores,
+        concurrency,
+        frozenset(without),
     )

@@ -259,12 +259,20 @@ def test_adaptive_splits_into_pieces_it_believes_in() -> None:
     assert sum(piece.elements for piece in verdict.pieces) == 1_000_000
 
 
-def test_adaptive_gives_more_to_a_task_that_was_unlucky() -> None:
+def test_adaptive_gives_more_to_a_task_that_was_unlucky_where_halves_would_cost_more() -> None:
     policy = Adaptive()
     over = seen(task(chunk(30_000), memory_mib=620), Outcome.OUT_OF_MEMORY)
-    verdict = policy.judge(over, learnt().updated(over), capacity(4, 4000))
+    verdict = policy.judge(over, learnt(fixed_s=20.0).updated(over), capacity(4, 4000))
     assert isinstance(verdict, Retry)
     assert verdict.resources.memory_mib > 620
+
+
+def test_adaptive_halves_a_task_that_was_unlucky_where_the_fixed_cost_is_small() -> None:
+    policy = Adaptive()
+    over = seen(task(chunk(30_000), memory_mib=620), Outcome.OUT_OF_MEMORY)
+    verdict = policy.judge(over, learnt(fixed_s=0.1).updated(over), capacity(4, 4000))
+    assert isinstance(verdict, Split)
+    assert [piece.elements for piece in verdict.pieces] == [15_000, 15_000]
 
 
 def test_one_element_that_fits_nowhere_is_named_and_given_up() -> None:
