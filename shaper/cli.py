@@ -190,31 +190,71 @@ def debug(
 
 @app.command()
 def simulate(
-    elements: Annotated[int, typer.Option(help="How many elements there are.")] = 10_000_000,
+    scenario: Annotated[str | None, typer.Option(help="A named scenario; `list` names them.")] = None,
+    recorded: Annotated[Path | None, typer.Option(help="A run directory: its observations are the cost model.")] = None,
+    policy: Annotated[str, typer.Option(help="adaptive, published, published-target or fixed.")] = "adaptive",
+    chunksize: Annotated[int | None, typer.Option(help="Of fixed; the first guess of the others.")] = None,
+    task_memory: Annotated[str | None, typer.Option(help="Memory per task of fixed; a core's share.")] = None,
+    workers: Annotated[str | None, typer.Option(help="CORESxMEMORY:COUNT, several with commas.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same decisions.")] = 0,
+    loss_rate: Annotated[float, typer.Option(help="Share of the attempts that are lost.")] = 0.0,
+    price: Annotated[float | None, typer.Option(help="Of a core-hour, to print what the workers cost.")] = None,
+    elements: Annotated[int, typer.Option(help="Of a made-up workload: how many there are.")] = 10_000_000,
     sources: Annotated[int, typer.Option(help="In how many equal sources.")] = 100,
-    workers: Annotated[str, typer.Option(help="CORESxMEMORY:COUNT, several with commas.")] = "4x8GB:10",
     fixed_s: Annotated[float, typer.Option(help="Fixed time of a task, s.")] = 10.0,
     s_per_element: Annotated[float, typer.Option(help="Time per element on a core, s.")] = 1e-3,
     memory_mib: Annotated[float, typer.Option(help="Memory of an empty task, MiB.")] = 250.0,
     mib_per_element: Annotated[float, typer.Option(help="Memory per element, MiB.")] = 0.01,
     noise: Annotated[float, typer.Option(help="Standard deviation of the logarithm of time and memory.")] = 0.08,
-    policy: Annotated[str, typer.Option(help="adaptive, published or fixed.")] = "adaptive",
-    chunksize: Annotated[int | None, typer.Option(help="Of fixed; the first guess of the others.")] = None,
-    task_memory: Annotated[str | None, typer.Option(help="Memory per task of fixed; a core's share.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same decisions.")] = 0,
+    advise: Annotated[bool, typer.Option("--advise", help="Compare worker shapes and counts instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Try a policy on a made-up workload and cluster, in virtual time."""
+    """Try a policy in virtual time: on a named scenario, on a recorded run, or on a made-up workload."""
     from shaper import simulation
+    from shaper.simulation import questions
+    from shaper.simulation.replay import replay
 
-    world = simulation.World(elements, sources, fixed_s, s_per_element, memory_mib, mib_per_element, noise)
-    chosen = simulation.policy_named(policy, chunksize, task_memory, simulation.parse_workers(workers))
-    result = simulation.simulate(world, simulation.parse_workers(workers), chosen, seed)
+    if scenario == "list":
+        for known in simulation.SCENARIOS.values():
+            print(f"{known.name:>16}  {known.title}")
+        return
+    given = questions.parse_workers(workers) if workers is not None else None
+    case: Any
+    if recorded is not None:
+        case = replay(_found(recorded))
+    elif scenario is not None:
+        case = simulation.scenario(scenario)
+    else:
+        case = questions.made_up(
+            elements,
+            sources,
+            fixed_s,
+            s_per_element,
+            memory_mib,
+            mib_per_element,
+            noise,
+            given or questions.parse_workers("4x8GB:10"),
+        )
+    case = questions.with_workers(case, given, loss_rate)
+    if advise:
+        told = questions.advised(case, price, seed)
+        if as_json:
+            print(json.dumps(told))
+            return
+        for line in told["lines"]:
+            print(line)
+        return
+    result = questions.answer(case, questions.policy_for(policy, chunksize, task_memory, case), seed, price)
+    if recorded is not None:
+        result["recorded_makespan_s"] = round(case.makespan_s, 6)
     if as_json:
         print(json.dumps(result))
         return
     for key, value in result.items():
-        print(f"{key:>20}  {value:.4g}" if isinstance(value, float) else f"{key:>20}  {value}")
+        if key != "decisions":
+            print(f"{key:>20}  {value:.4g}" if isinstance(value, float) else f"{key:>20}  {value}")
+    for line in result["decisions"]:
+        print(f"{'':>20}  {line}")
 
 
 if __name__ == "__main__":
