@@ -102,9 +102,7 @@ def timed(kind: str, chunksize: int, data: Path, cap_mib: int, deadline_s: float
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="few events: the best setting works for seconds"
-    )
+    parser.add_argument("--quick", action="store_true", help="few events: the best setting works for seconds")
     parser.add_argument("--data", type=Path, default=Path("demo-output/benchmark"), help="where the files are kept")
     parser.add_argument("--cap-mib", type=int, default=800, help="memory of each of the two workers")
     parser.add_argument("--rounds", type=int, default=5)

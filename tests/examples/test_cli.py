@@ -130,6 +130,25 @@ def test_simulate_prints_figures_and_json(tmp_path: Path) -> None:
     assert "write CORESxMEMORY:COUNT" in err
 
 
+def test_simulate_answers_for_scenarios_and_recorded_runs(tmp_path: Path, texts: list[Path]) -> None:
+    out, _ = shaper("simulate", "--scenario", "list", cwd=tmp_path)
+    assert "fig8-b" in out
+    _, err = shaper("simulate", "--scenario", "fig12", cwd=tmp_path, expect=2)
+    assert "there is no scenario 'fig12': use one of fig6-a" in err
+    out, _ = shaper("simulate", "--scenario", "fig8-a", "--price", "0.05", "--json", cwd=tmp_path)
+    told = json.loads(out)
+    assert told["elements"] == 50_900_000
+    assert told["cost"] == pytest.approx(told["offered_core_s"] / 3600 * 0.05, abs=1e-3)
+    (tmp_path / "script.py").write_text(readme_script())
+    shaper("run", "script.py", *map(str, texts), cwd=tmp_path)
+    (run,) = (path for path in (tmp_path / "shaper-runs").iterdir() if path.name != "latest")
+    recorded, _ = shaper("simulate", "--recorded", str(run), "--workers", "2x1GB:3", "--json", cwd=tmp_path)
+    assert json.loads(recorded)["elements"] == sum(len(path.read_text().splitlines()) for path in texts)
+    out, _ = shaper("simulate", "--recorded", str(run), "--advise", cwd=tmp_path)
+    assert "fastest:" in out
+    assert "acquire, then configure:" in out
+
+
 def test_the_report_opens_in_a_browser_without_errors(tmp_path: Path, texts: list[Path]) -> None:
     import shutil
 

@@ -14,11 +14,13 @@ from shaper.types import (
     GiveUp,
     GroupBacklog,
     Merge,
+    Observation,
     Outcome,
     Resources,
     Retry,
     Split,
     StageBacklog,
+    Task,
 )
 from tests.unit.factories import capacity, chunk, seen, task
 
@@ -352,3 +354,127 @@ def test_every_decision_carries_a_reason() -> None:
         for outcome in Outcome:
             over = dataclasses.replace(task(), resources=Resources(1, 1000, 10, 1.0))
             assert policy.judge(seen(over, outcome, detail="why"), learnt(), capacity()).reason
+
+
+# -- what Adaptive notices while a run goes on --------------------------------------------------------------------------
+
+
+def released(number: int, elements: int, *, at_s: float, memory_mib: int = 1000, beside: int = 20) -> Task:
+    return dataclasses.replace(task(chunk(elements), number=number, memory_mib=memory_mib), beside=beside)
+
+
+def died(of: Task, *, submitted_s: float, at_s: float) -> Observation:
+    over = seen(of, Outcome.OUT_OF_MEMORY, memory_mib=float(of.resources.memory_mib))
+    return dataclasses.replace(over, submitted_s=submitted_s, started_s=submitted_s, finished_s=at_s)
+
+
+def changed() -> Beliefs:
+    """A line of many tasks, then a row of deaths that it does not explain."""
+    beliefs = learnt()
+    for number in range(4):
+        over = died(released(100 + number, 64_000, at_s=100.0), submitted_s=100.0 + number, at_s=150.0)
+        beliefs = beliefs.updated(over)
+    return beliefs
+
+
+def test_a_row_of_deaths_that_was_not_to_be_expected_is_a_change() -> None:
+    before, after = learnt().about("processing"), changed().about("processing")
+    assert (before.alarms, after.alarms) == (0, 1)
+    assert after.changed_s == 100.0
+    assert after.cautious > 0
+    assert before.memory.line is not None
+    assert after.memory.line is not None
+    assert after.memory.line.median(64_000) > 1000 > before.memory.line.median(64_000)
+    calm = learnt()
+    for number in range(8):
+        calm = calm.updated(died(released(100, 64_000, at_s=0), submitted_s=100.0 + 10 * number, at_s=150.0))
+        for other in range(12):
+            done = seen(task(chunk(64_000), number=200 + other), memory_mib=940.0, wall_s=7.0)
+            calm = calm.updated(dataclasses.replace(done, submitted_s=200.0 + number))
+    assert calm.about("processing").alarms == 0
+
+
+def test_after_a_change_sizes_are_small_and_what_is_likely_to_die_is_taken_back() -> None:
+    policy, small = Adaptive(), capacity(4, 4000)
+    usual = policy.shapes(learnt(), small, backlog())[-1].elements
+    old, young = released(50, 64_000, at_s=0), released(51, 64_000, at_s=0)
+    policy.revise(learnt(), small, {}, 50.0)
+    policy.revise(learnt(), small, {old.id: old}, 120.0)
+    policy.revise(learnt(), small, {old.id: old, young.id: young}, 130.0)
+    taken = policy.revise(changed(), small, {old.id: old, young.id: young}, 160.0)
+    assert [cancel.task_id for cancel in taken] == [young.id]
+    assert policy.revise(changed(), small, {old.id: old}, 161.0) == []
+    assert policy.shapes(changed(), small, backlog())[-1].elements <= usual // 4
+
+
+def test_tasks_that_wait_are_cut_anew_once_far_larger_ones_are_better() -> None:
+    policy, small = Adaptive(), capacity(4, 4000)
+    first = seen(task(chunk(1000)), memory_mib=310.0, wall_s=20.1)
+    few = Beliefs().updated(first).updated(seen(task(chunk(2000), number=2), memory_mib=320.0, wall_s=20.2))
+    cut = policy.shapes(few, small, backlog())[-1].elements
+    waiting = [released(number, cut, at_s=0) for number in range(10, 16)]
+    in_flight = {one.id: one for one in waiting}
+    assert policy.revise(few, small, in_flight, 21.0) == ()
+    policy.shapes(learnt(fixed_s=20.0), small, backlog())
+    full = dataclasses.replace(small, waiting=2)
+    found = policy.revise(learnt(fixed_s=20.0), full, in_flight, 22.0)
+    assert [cancel.task_id for cancel in found] == [waiting[-1].id, waiting[-2].id]
+
+
+def test_a_source_that_gives_no_more_is_noticed() -> None:
+    beliefs = Beliefs()
+    for number, n in enumerate((1000, 4000, 16_000)):
+        alone = seen(released(number, n, at_s=0, beside=0), memory_mib=300.0, wall_s=10 + n * 1e-3, cpu_s=n * 1e-3)
+        beliefs = beliefs.updated(alone)
+    assert beliefs.about("processing").source_per_s is None
+    for number in range(100):
+        held_s = 10 + 16 + 16_000 * 40 / 20_000  # forty readers share 20,000 elements per second
+        busy = released(10 + number, 16_000, at_s=0, beside=40)
+        beliefs = beliefs.updated(seen(busy, memory_mib=300.0, wall_s=held_s, cpu_s=16.0))
+    given = beliefs.about("processing").source_per_s
+    assert given == pytest.approx(20_000, rel=0.1)
+    many = capacity(40, 400_000)
+    fed = Adaptive().shapes(beliefs, many, backlog(10**9))[-1]
+    unfed = Adaptive(without=["bandwidth"]).shapes(beliefs, many, backlog(10**9))[-1]
+    assert fed.elements < unfed.elements
+    assert fed.in_flight <= unfed.in_flight
+
+
+def test_at_the_end_slow_merges_combine_fewer_results() -> None:
+    def ends(merge_s_per_mib: float, fixed_s: float) -> int | None:
+        beliefs = learnt()
+        for number, mib in enumerate((8, 32, 128)):
+            merge = Merge(("1.1", "1.2"), 10, mib * 2**20, "accumulating")
+            beliefs = beliefs.updated(seen(task(merge, number=300 + number), wall_s=fixed_s + merge_s_per_mib * mib))
+        left = StageBacklog("processing", "accumulating", 40, 0, False, 0, 0, 4 * 2**20)
+        return Adaptive().shapes(beliefs, capacity(), Backlog([], [left]))[0].fan_in
+
+    slow, cheap = ends(1.0, 0.1), ends(0.001, 5.0)
+    assert slow is not None
+    assert cheap is not None
+    assert slow < 8 < cheap
+
+
+def test_what_another_run_has_learnt_is_used_and_not_trusted() -> None:
+    small = capacity(4, 4000)
+    warm, known = learnt().remembered(), learnt()
+    assert warm.about("processing").done == 0
+    first = Adaptive().shapes(warm, small, backlog())[-1]
+    usual = Adaptive().shapes(known, small, backlog())[-1]
+    assert 1000 < first.elements <= usual.elements // 4
+    assert Adaptive().allocate(chunk(first.elements), warm, small).memory_mib == 1000
+    for number in range(8):
+        n = first.elements
+        warm = warm.updated(seen(task(chunk(n), number=number), memory_mib=300 + 0.01 * n, wall_s=1 + 1e-4 * n))
+    assert Adaptive().shapes(warm, small, backlog())[-1].elements > usual.elements // 2
+
+
+@pytest.mark.parametrize("wrong", ["tail", ["tails"], ["tail", 1]])
+def test_only_ingredients_can_be_left_out(wrong: object) -> None:
+    with pytest.raises(BadInput, match="without is a collection of probes, risk"):
+        Adaptive(without=wrong)  # type: ignore[arg-type]
+
+
+def test_no_more_tasks_at_once_than_allowed() -> None:
+    wanted = Adaptive(concurrency=3).shapes(learnt(), capacity(16, 64_000), backlog(in_flight=1))
+    assert [shape.in_flight for shape in wanted] == [3]

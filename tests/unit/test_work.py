@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shaper.errors import BadInput
 from shaper.types import Chunk, Source, Span
-from shaper.work import aligned_stop, by_source, coalesce, split, take, uncovered, without
+from shaper.work import aligned_stop, by_source, coalesce, returned, split, take, uncovered, without
 
 A, B = Source("a", 100), Source("b", 50)
 
@@ -28,6 +28,18 @@ def test_take_crosses_sources_and_leaves_the_rest() -> None:
 def test_take_leaves_a_sliver_of_the_next_source_alone() -> None:
     pending = spans((A, 0, 100), (B, 0, 50))
     assert shown(take(pending, 104)) == ["a[0:100]"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+def test_pieces_that_come_back_are_taken_as_if_they_had_never_been_cut(order: tuple[int, ...]) -> None:
+    pieces = [Span(A, 0, 20), Span(A, 20, 40), Span(A, 40, 60)]
+    pending = spans((A, 60, 100), (B, 0, 50))
+    for number in order:
+        returned(pending, pieces[number])
+    taken = take(pending, 100)
+    assert sum(map(len, taken.spans)) == 100
+    if order != (1, 0, 2) and order != (2, 0, 1):
+        assert shown(taken) == ["a[0:100]"]
 
 
 def test_take_within_a_source_cuts_equal_pieces_not_above_the_size() -> None:
