@@ -342,6 +342,7 @@ class Simulated:
             else:
                 kept.append((task, submitted_s))
         self._queue = kept
+        self._capacity = None
         for task_id, reason in wanted.items():
             running = self._running.get(task_id)
             if running is not None:

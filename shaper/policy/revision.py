@@ -1,0 +1,187 @@
+"""What is taken back after it was submitted, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from shaper.models.beliefs import Beliefs
+from shaper.models.line import Line
+from shaper.policy.settings import Settings
+from shaper.types import Cancel, Capacity, Chunk, Merge, Task, TaskId
+from shaper.units import show_count, show_mib, show_seconds
+
+# A straggler is slower than all but this share of its like, and than this many seconds; one of them has to be late by
+# `_LATE`. Only the oldest tasks are looked at.
+_LATE_RISK, _LATE_S, _OLDEST = 0.01, 1.0, 64
+_LATE = 1.5
+# Tasks that wait are cut anew when the size has grown by this factor.
+_GROWN = 2
+# After an alarm, tasks with this risk of exceeding their memory are taken back.
+_SUSPECT = 0.25
+
+
+class InFlight:
+    """When the tasks in flight were released, and how much of their work is still to be done: O(1) per task."""
+
+    def __init__(self) -> None:
+        self._since_s: dict[TaskId, float] = {}
+        self._sums: dict[str, tuple[int, float, float]] = {}  # by stage: tasks, elements, elements times release
+        self._turn_s = 0.0
+
+    def note(self, in_flight: Mapping[TaskId, Task], now_s: float) -> None:
+        """What is new in flight was released in the turn before this one."""
+        if isinstance(in_flight, dict):  # newest last, so that only new ones are looked at
+            for task_id in reversed(in_flight):
+                if task_id in self._since_s:
+                    break
+                self._add(in_flight[task_id], 1, self._turn_s)
+                self._since_s[task_id] = self._turn_s
+        self._turn_s = now_s
+
+    def ended(self, task: Task) -> None:
+        """A task was observed."""
+        since_s = self._since_s.pop(task.id, None)
+        if since_s is not None:
+            self._add(task, -1, since_s)
+
+    def _add(self, task: Task, sign: int, since_s: float) -> None:
+        if isinstance(task.work, Merge):
+            return
+        size = sign * task.work.elements
+        tasks, elements, weighted = self._sums.get(task.stage, (0, 0.0, 0.0))
+        self._sums[task.stage] = tasks + sign, elements + size, weighted + size * since_s
+
+    def left(self, stage: str, line: Line | None) -> float:
+        """Elements that the tasks in flight have still to process, if they proceed steadily."""
+        tasks, elements, weighted = self._sums.get(stage, (0, 0.0, 0.0))
+        if line is None or tasks < 1 or elements <= 0:
+            return 0.0
+        age_s = self._turn_s - weighted / elements
+        usual_s = line.median(elements / tasks)
+        return elements * min(1.0, max(0.0, 1.0 - age_s / max(usual_s, 1e-9)))
+
+    def since_s(self, task_id: TaskId) -> float:
+        """When a task was released."""
+        return self._since_s.get(task_id, self._turn_s)
+
+
+class Revision:
+    """Looks at the tasks in flight once per turn; what it remembers is of one run.
+
+    Attributes:
+        flying: when the tasks in flight were released.
+        wanted: the last size that was wanted of each stage and group.
+        nothing_left: whether all work is in flight or done.
+        most_given_mib: the most memory that a task has been given.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.flying = InFlight()
+        self.wanted: dict[tuple[str, str], int] = {}
+        self.nothing_left = False
+        self.most_given_mib = 0
+        self._alarms = 0
+        self._cut_at: dict[tuple[str, str], int] = {}
+        self._grown = self._grown_seen = 0  # how often a size has grown so that what waits is too small
+        self._taken_back: set[tuple[str, int]] = set()  # where spans began that were taken back: once is enough
+
+    def want(self, stage: str, group: str, elements: int) -> None:
+        """Note the size that is wanted now."""
+        key = stage, group
+        # Noted with some way between, so that what waits is looked through a few times in all.
+        if elements >= _GROWN * self._cut_at.setdefault(key, elements):
+            self._cut_at[key] = elements
+            self._grown += 1
+        self.wanted[key] = elements
+
+    def revise(
+        self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
+    ) -> Sequence[Cancel]:
+        """Return what to take back."""
+        self.flying.note(in_flight, now_s)
+        largest = capacity.largest
+        if largest is None:
+            return ()
+        if self.most_given_mib > largest.memory_mib:
+            self.most_given_mib = largest.memory_mib
+            return _too_large(in_flight, largest.memory_mib)
+        if found := self._changed(beliefs, in_flight):
+            return found
+        if capacity.waiting and (found := self._small(capacity.waiting, in_flight)):
+            return found
+        if not self.nothing_left or "stragglers" in self.settings.without:
+            return ()
+        return self._stragglers(beliefs, capacity, in_flight, now_s)
+
+    def _changed(self, beliefs: Beliefs, in_flight: Mapping[TaskId, Task]) -> list[Cancel]:
+        """After an alarm: tasks cut since then that are now believed to exceed their memory too."""
+        alarms = sum(category.shared.alarms for category in beliefs.categories.values())
+        if alarms == self._alarms:
+            return []
+        self._alarms = alarms
+        found = []
+        for task in in_flight.values():
+            shared = beliefs.about(task.category)
+            line = beliefs.about(task.category, task.group).memory.line
+            if not isinstance(task.work, Chunk) or shared.changed_s is None or line is None:
+                continue
+            since_s = self.flying.since_s(task.id)
+            given_mib = task.resources.memory_mib
+            if since_s > shared.changed_s and line.upper(task.work.elements, _SUSPECT) > given_mib:
+                found.append(Cancel(task.id, f"believed to need more than {show_mib(given_mib)} now"))
+        return found
+
+    def _small(self, waiting: int, in_flight: Mapping[TaskId, Task]) -> list[Cancel]:
+        """Tasks that have not started and were cut when far smaller sizes seemed right."""
+        if self._grown == self._grown_seen or not isinstance(in_flight, dict) or "recut" in self.settings.without:
+            return []
+        self._grown_seen = self._grown
+        found = []
+        for task_id in islice(reversed(in_flight), waiting):
+            task = in_flight[task_id]
+            wanted = self.wanted.get((task.stage, task.group), 0)
+            if isinstance(task.work, Chunk) and _GROWN * task.work.elements <= wanted:
+                found.append(Cancel(task_id, f"tasks of {show_count(wanted)} elements are believed to be better now"))
+        return found
+
+    def _stragglers(
+        self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
+    ) -> list[Cancel]:
+        """Tasks that idle workers would finish earlier if they began anew, in smaller pieces: their worker is slow."""
+        idle = sum(kind.free_cores for kind in capacity.kinds) // self.settings.cores
+        if sum(kind.count for kind in capacity.kinds) < 2:
+            return []  # no other worker would be faster
+        late: list[tuple[Task, float, float]] = []
+        sure = False
+        for task in islice(in_flight.values(), _OLDEST):
+            line = beliefs.about(task.category, task.group).wall.line
+            if line is None or not isinstance(task.work, Chunk) or task.work.elements < 2:
+                continue
+            first = task.work.spans[0]
+            age_s, limit_s = now_s - self.flying.since_s(task.id), line.upper(task.work.elements, _LATE_RISK)
+            if age_s > max(limit_s, _LATE_S) and (first.source.id, first.start) not in self._taken_back:
+                anew_s = line.upper(task.work.elements / max(1, min(idle, task.work.elements)), _LATE_RISK)
+                sure = sure or age_s > _LATE * max(limit_s, anew_s)
+                late.append((task, age_s, line.median(task.work.elements)))
+        if not sure or idle < 2:
+            return []
+        found = []
+        # All that are late go together: what stays behind would keep the slow worker the one with the best fit.
+        for task, age_s, usual_s in late[: max(1, idle // 2)]:
+            assert isinstance(task.work, Chunk)
+            self._taken_back |= {(span.source.id, span.start) for span in task.work.spans}
+            why = f"runs for {show_seconds(age_s)} instead of {show_seconds(usual_s)}: once more on idle workers"
+            found.append(Cancel(task.id, why))
+        return found
+
+
+def _too_large(in_flight: Mapping[TaskId, Task], most_mib: int) -> list[Cancel]:
+    """What waits for a worker that has left."""
+    reason = f"no worker has {{}} any more; the largest has {show_mib(most_mib)}"
+    return [
+        Cancel(task.id, reason.format(show_mib(task.resources.memory_mib)))
+        for task in in_flight.values()
+        if task.resources.memory_mib > most_mib
+    ]
