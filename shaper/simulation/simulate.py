@@ -16,6 +16,8 @@ from shaper.simulation.scenarios import Scenario
 from shaper.types import Capacity, Chunk, Observation, Outcome, Resources, ResultLost, Source, Stage, Task, Usage
 
 _END_SHARE = 0.1
+# A fixed setting that can be better by less than this is not tried; nor is one with more tasks than that.
+_SAME, _TASKS = 0.995, 300_000
 
 
 class Drawn(Protocol):
@@ -274,7 +276,7 @@ def fixed_grid(scenario: Case) -> list[Fixed]:
         }
     )
     elements = sum(source.elements or 0 for drawn in scenario.worlds(0).values() for source in drawn.sources)
-    sizes = [2**n * 1024 for n in range(11) if 2**n * 1024 <= elements]
+    sizes = [2**n * 1024 for n in range(11) if elements / _TASKS <= 2**n * 1024 <= elements]
     return [Fixed(size, Resources(*share), "halve") for size in sizes or [max(1, elements // 10)] for share in shares]
 
 
@@ -288,7 +290,7 @@ def best_fixed(scenario: Case, seed: int = 0) -> tuple[Fixed, Figures]:
     grid = fixed_grid(scenario)
     middle = math.log(grid[len(grid) // 2].chunksize)
     for policy in sorted(grid, key=lambda policy: abs(math.log(policy.chunksize) - middle)):
-        if best is not None and fixed_bound_s(scenario, policy, seed) >= best[1].makespan_s:
+        if best is not None and fixed_bound_s(scenario, policy, seed) >= _SAME * best[1].makespan_s:
             continue
         try:
             found = simulate(scenario, policy, seed)

@@ -356,7 +356,7 @@ def test_every_decision_carries_a_reason() -> None:
             assert policy.judge(seen(over, outcome, detail="why"), learnt(), capacity()).reason
 
 
-# -- what Adaptive notices while a run goes on --------------------------------------------------------------------------
+# -- what Adaptive notices while a run goes on -------------------------------------------------------------------------
 
 
 def released(number: int, elements: int, *, at_s: float, memory_mib: int = 1000, beside: int = 20) -> Task:
