@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from shaper.models.line import Bins, Line, fit, with_observation
+from shaper.models.line import PRIOR_GROWING, Bins, Line, fit, with_observation
 from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
@@ -37,6 +37,8 @@ _MERGED = frozenset(map(str, range(_MANY)))  # merges have no sources: their num
 # What an earlier run taught counts as so many observations.
 _REMEMBERED = 8.0
 _GUESS = 0.5
+# Misses count where at least this part grows with the size; each has this weight.
+_MATTERS, _APART_FADING = 0.3, 0.15
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
 
 
@@ -57,6 +59,7 @@ class Model:
     line: Line | None = None
     refit_at: float = 0.0
     without: frozenset[str] = _NONE
+    growing: float = PRIOR_GROWING  # noise of what each element adds, as other groups have shown it
 
     def observed(self, x: float, y: float, prior: Bins | None, sources: int = _MANY) -> Model:
         """Learn that work of size x used y; so many sources have been seen."""
@@ -67,7 +70,7 @@ class Model:
             middle = line.median(x)
             surprise = 2.5 * line.spread(x)
             if 1 - surprise < y / middle < 1 + surprise:
-                return Model(bins, self.exceeded, n, line, self.refit_at, self.without)
+                return Model(bins, self.exceeded, n, line, self.refit_at, self.without, self.growing)
         return self._refitted(bins, self.exceeded, n, prior, sources)
 
     def passed(self, x: float, limit: float, prior: Bins | None, sources: int = _MANY) -> Model:
@@ -97,8 +100,10 @@ class Model:
 
     def _refitted(self, bins: Bins, exceeded: Bins, n: int, prior: Bins | None, sources: int) -> Model:
         weight = _BORROWED * 4 / (4 + n) if prior else 0.0
-        line = fit(bins, exceeded, prior, weight, sources=sources, bends="bends" not in self.without)
-        return Model(bins, exceeded, n, line, n * 1.1, self.without)
+        line = fit(
+            bins, exceeded, prior, weight, sources=sources, growing=self.growing, bends="bends" not in self.without
+        )
+        return Model(bins, exceeded, n, line, n * 1.1, self.without, self.growing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +305,7 @@ class CategoryBeliefs:
 
     shared: GroupBeliefs = field(default_factory=GroupBeliefs)
     groups: Mapping[str, GroupBeliefs] = field(default_factory=dict)
+    apart: float = PRIOR_GROWING**2  # mean square of what sources new to a group missed its line by, where sizes matter
 
     def group(self, name: str) -> GroupBeliefs:
         """The beliefs about a group; what it has not shown itself is taken from the category."""
@@ -330,9 +336,15 @@ class Beliefs:
         shared = old.shared.learnt(seen, None)
         groups = dict(old.groups)
         if task.group and "groups" not in self.without:
-            groups[task.group] = (groups.get(task.group) or self._blank).learnt(seen, old.shared)
+            own = groups.get(task.group) or self._blank
+            apart = _apart(old.apart, own, seen)
+            if math.sqrt(apart) > own.memory.growing:
+                own = replace(own, memory=replace(own.memory, growing=math.sqrt(apart)))
+            groups[task.group] = own.learnt(seen, old.shared)
+        else:
+            apart = old.apart
         categories = dict(self.categories)
-        categories[task.category] = CategoryBeliefs(shared, groups)
+        categories[task.category] = CategoryBeliefs(shared, groups, apart)
         dispatch_s, starts_s = self._paced(seen)
         return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without)
 
@@ -384,6 +396,20 @@ class Beliefs:
         x = size_of(work)
         memory, wall = about.memory.line, about.wall.line
         return (memory.median(x) if memory else None, wall.median(x) if wall else None)
+
+
+def _apart(known: float, own: GroupBeliefs, seen: Observation) -> float:
+    """Learn how far sources that a group has not seen lie from its line; all groups of a category learn together."""
+    line, usage, work = own.memory.line, seen.usage, seen.task.work
+    if line is None or usage is None or not usage.memory_mib or not isinstance(work, Chunk):
+        return known
+    if seen.outcome not in (Outcome.DONE, Outcome.OUT_OF_MEMORY) or work.spans[-1].source.id in own.sources:
+        return known
+    part = line.part(work.elements)
+    if part < _MATTERS:
+        return known
+    miss = math.log(usage.memory_mib / line.median(work.elements)) / part
+    return known + _APART_FADING * (miss * miss - known)
 
 
 _NOTHING = GroupBeliefs()

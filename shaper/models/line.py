@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 _NORMAL = NormalDist()
 _MEMORY = 50.0  # observations a bin remembers; older ones fade
-_PRIOR_SIGMA, _PRIOR_GROWING = 0.06, 0.12
+_PRIOR_SIGMA, PRIOR_GROWING = 0.06, 0.12
 _PRIOR_WEIGHT = 4.0
 _LEAST_SIGMA = 0.005
 # Observations of one source are worth this many; of few sources, at least the root of their number so often.
@@ -185,6 +185,7 @@ def fit(
     prior_weight: float = 0.0,
     *,
     sources: int | None = None,
+    growing: float = PRIOR_GROWING,
     bends: bool = True,
 ) -> Line | None:
     """Fit the line by least squares of the relative error; None without any completed observation.
@@ -195,6 +196,7 @@ def fit(
         prior: bins of a wider population that speak where own ones are few.
         prior_weight: how many observations the prior is worth altogether.
         sources: from how many sources the observations are; many of few sources promise little about others.
+        growing: q as other groups have shown it, where few were seen here.
         bends: whether to follow what lies off the line.
     """
     own = sum(b.weight for b in bins.values())
@@ -207,7 +209,7 @@ def fit(
         points += _borrowed(points, prior, prior_weight)
     if not points:
         return None
-    line = _spread(_least_squares(points, own), points)
+    line = _spread(_least_squares(points, own), points, growing)
     imputed = points
     if exceeded:
         for _ in range(3):
@@ -220,34 +222,35 @@ def fit(
                 hazard = _NORMAL.pdf(z) / max(1.0 - _NORMAL.cdf(z), 1e-15)
                 expected = max(mean + sigma * hazard, item.log_y + 0.02)
                 imputed.append((item.x, expected, item.weight, 0.0))
-            line = _spread(_least_squares(imputed, own + sum(b.weight for b in exceeded.values())), imputed)
-    return _bent(line, imputed) if bends and line.identified else line
+            line = _spread(_least_squares(imputed, own + sum(b.weight for b in exceeded.values())), imputed, growing)
+    return _bent(line, imputed, growing) if bends and line.identified else line
 
 
 def _borrowed(points: list[_Point], prior: Bins, worth: float) -> list[_Point]:
-    """Points on the prior's line, the part that grows with size at the level of own observations.
+    """The prior's own points; with own observations, a straight line at their level from what small tasks need.
 
-    What an empty task needs and how use grows is shared; how much each element adds is a group's own. The prior's
-    scatter is that between its groups, and tells nothing about the noise within this one.
+    What an empty task needs is shared; how much each element adds is a group's own. The prior's line through all of its
+    groups says little about either where heavy groups ran small tasks and light ones large.
     """
     total = sum(b.weight for b in prior.values())
-    line = _least_squares([(b.x, b.log_y, b.weight, b.variance) for b in prior.values()], total)
+    borrowed = [(b.x, b.log_y, b.weight * worth / total, b.variance) for b in prior.values()]
     own = sum(p[2] for p in points)
-    base = _SHARED * line.intercept
-    factor = 1.0
-    if own:
-        off = 0.0
-        for x, log_y, weight, _ in points:
-            y = math.exp(log_y)
-            off += weight * math.log(max(y - base, (1.0 - _SHARED) * y) / (line.median(x) - base))
-        factor = math.exp(off / own * own / (own + _APART))
-    return [
-        (b.x, math.log(base + factor * (line.median(b.x) - base)), b.weight * worth / total, 0.0)
-        for b in prior.values()
-    ]
+    if not own:
+        return borrowed
+    line = _least_squares(borrowed, total)
+    least = min(borrowed, key=lambda p: p[1])
+    base = _SHARED * math.exp(least[1])
+    off = 0.0
+    for x, log_y, weight, _ in points:
+        y = math.exp(log_y)
+        mine, usual = max(y - base, (1.0 - _SHARED) * y), max(line.median(x) - base, (1.0 - _SHARED) * base)
+        off += weight * ((math.log(mine) * own + math.log(usual) * _APART) / (own + _APART) - math.log(x))
+    slope = math.exp(off / own)
+    x_max = max(p[0] for p in points)
+    return [(x, math.log(base + slope * x), worth / 2, 0.0) for x in (min(least[0], x_max / 2), 2.0 * x_max)]
 
 
-def _bent(line: Line, points: list[_Point]) -> Line:
+def _bent(line: Line, points: list[_Point], growing: float) -> Line:
     """Follow what lies off the line: baskets that are read whole, caches that overflow. Few points bend it little."""
     by_bin: dict[int, list[_Point]] = {}
     for point in points:
@@ -258,10 +261,10 @@ def _bent(line: Line, points: list[_Point]) -> Line:
         log_x = sum(p[2] * math.log(max(1.0, p[0])) for p in inside) / weight
         miss = sum((p[1] - math.log(line.median(p[0]))) * p[2] for p in inside) / weight
         bends.append((log_x, miss * weight / (weight + _STIFF)))
-    return _spread(replace(line, bends=tuple(bends)), points)
+    return _spread(replace(line, bends=tuple(bends)), points, growing)
 
 
-def _spread(line: Line, points: list[_Point]) -> Line:
+def _spread(line: Line, points: list[_Point], growing: float) -> Line:
     """Fit the noise: least squares of the squared misses over (1, r(x)**2), drawn to what is usual where few are seen.
 
     Large sizes count more, as in the line itself. What the line does not explain belongs to the noise.
@@ -269,7 +272,7 @@ def _spread(line: Line, points: list[_Point]) -> Line:
     x_max = max(p[0] for p in points)
     k = _PRIOR_WEIGHT
     s00, s01, s11 = k, 0.0, k
-    t0, t1 = k * _PRIOR_SIGMA**2, k * _PRIOR_GROWING**2
+    t0, t1 = k * _PRIOR_SIGMA**2, k * growing**2
     for x, log_y, weight, variance in points:
         w = weight * math.sqrt(max(x, 1.0) / max(x_max, 1.0))
         miss = log_y - math.log(line.median(x))
@@ -282,13 +285,13 @@ def _spread(line: Line, points: list[_Point]) -> Line:
         t1 += w * part * squared
     determinant = s00 * s11 - s01 * s01
     always = (t0 * s11 - t1 * s01) / determinant
-    growing = (t1 * s00 - t0 * s01) / determinant
+    grows = (t1 * s00 - t0 * s01) / determinant
     if always < 0:
-        always, growing = 0.0, t1 / s11
-    elif growing < 0:
-        always, growing = t0 / s00, 0.0
+        always, grows = 0.0, t1 / s11
+    elif grows < 0:
+        always, grows = t0 / s00, 0.0
     sigma2 = max(always, _LEAST_SIGMA**2)
-    return replace(line, sigma=math.sqrt(sigma2), growing=math.sqrt(max(0.0, growing)))
+    return replace(line, sigma=math.sqrt(sigma2), growing=math.sqrt(max(0.0, grows)))
 
 
 def _least_squares(points: list[_Point], own: float) -> Line:
@@ -327,7 +330,7 @@ def _least_squares(points: list[_Point], own: float) -> Line:
         miss = log_y - math.log(max(floor, a + b * x))
         scatter += w * (miss * miss + variance)
         total += w
-    sigma2 = (scatter + _PRIOR_WEIGHT * _PRIOR_GROWING**2) / (total + _PRIOR_WEIGHT)
+    sigma2 = (scatter + _PRIOR_WEIGHT * PRIOR_GROWING**2) / (total + _PRIOR_WEIGHT)
     if identified:
         scale = sigma2 / determinant
         covariance = (s2 * scale, -s1 * scale, s0 * scale)
