@@ -170,15 +170,17 @@ def task_entry(seen: Observation, verdict: Verdict, expected: tuple[float | None
         "finished_s": _t(seen.finished_s),
         "detail": seen.detail[:4000],
         "used": used,
-        "verdict": verdict_name(verdict),
+        "verdict": verdict_name(seen, verdict),
         "verdict_reason": verdict.reason,
         "pieces": [piece.elements for piece in verdict.pieces] if isinstance(verdict, Split) else [],
         "skipped": [str(span) for span in seen.skipped],
     }
 
 
-def verdict_name(verdict: Verdict) -> str:
-    """`accept`, `retry`, `split` or `give up`."""
+def verdict_name(seen: Observation, verdict: Verdict) -> str:
+    """`accept`, `retry`, `split`, `take back` or `give up`."""
+    if seen.outcome is Outcome.CANCELLED:
+        return "take back"
     if isinstance(verdict, Accept):
         return "accept"
     if isinstance(verdict, Retry):

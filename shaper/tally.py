@@ -124,8 +124,9 @@ class Tally:
             self.exhausted_core_s += held
         self.losses += seen.outcome is Outcome.LOST
         self.failures += seen.outcome is Outcome.FAILED
-        self.splits += isinstance(verdict, Split)
-        self.retries += isinstance(verdict, Retry)
+        if seen.outcome is not Outcome.CANCELLED:
+            self.splits += isinstance(verdict, Split)
+            self.retries += isinstance(verdict, Retry)
         if seen.usage is not None and seen.usage.memory_mib is not None:
             self.peak_memory_mib = max(self.peak_memory_mib or 0.0, seen.usage.memory_mib)
         row = self.by_category.setdefault(task.category, {"tasks": 0, "elements": 0, "core_s": 0.0})

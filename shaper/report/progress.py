@@ -125,8 +125,10 @@ class Progress:
             if seen.usage is not None:
                 self.used_mib = seen.usage.memory_mib
             self._milestone()
+        elif seen.outcome is Outcome.CANCELLED:
+            pass  # taken back to be cut anew: the new size is told, and there may be many
         elif isinstance(verdict, Split):
-            self.splits += seen.outcome is not Outcome.CANCELLED
+            self.splits += 1
             self._say(f"split {work}: {_first(verdict.reason)}")
         elif isinstance(verdict, Retry):
             self.retries += 1
