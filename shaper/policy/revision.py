@@ -15,6 +15,8 @@ from shaper.units import show_count, show_mib, show_seconds
 # `_LATE`. Only the oldest tasks are looked at.
 _LATE_RISK, _LATE_S, _OLDEST = 0.01, 1.0, 64
 _LATE = 1.5
+# They are looked through again after this share of the time that such tasks take.
+_LOOK_SHARE = 0.1
 # Tasks that wait are cut anew when the size has grown by this factor.
 _GROWN = 2
 # After an alarm, tasks with this risk of exceeding their memory are taken back.
@@ -84,6 +86,7 @@ class Revision:
         self.most_given_mib = 0
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
+        self._look_again_s = 0.0
         self._grown = self._grown_seen = 0  # how often a size has grown so that what waits is too small
         self._taken_back: set[tuple[str, int]] = set()  # where spans began that were taken back: once is enough
 
@@ -151,8 +154,8 @@ class Revision:
     ) -> list[Cancel]:
         """Tasks that idle workers would finish earlier if they began anew, in smaller pieces: their worker is slow."""
         idle = sum(kind.free_cores for kind in capacity.kinds) // self.settings.cores
-        if sum(kind.count for kind in capacity.kinds) < 2:
-            return []  # no other worker would be faster
+        if idle < 2 or now_s < self._look_again_s or sum(kind.count for kind in capacity.kinds) < 2:
+            return []  # of a single worker no other would be faster
         late: list[tuple[Task, float, float]] = []
         sure = False
         for task in islice(in_flight.values(), _OLDEST):
@@ -165,7 +168,9 @@ class Revision:
                 anew_s = line.upper(task.work.elements / max(1, min(idle, task.work.elements)), _LATE_RISK)
                 sure = sure or age_s > _LATE * max(limit_s, anew_s)
                 late.append((task, age_s, line.median(task.work.elements)))
-        if not sure or idle < 2:
+        if not sure:
+            usual_s = min((usual_s for _, _, usual_s in late), default=_LATE_S)
+            self._look_again_s = now_s + _LOOK_SHARE * max(usual_s, _LATE_S)
             return []
         found = []
         # All that are late go together: what stays behind would keep the slow worker the one with the best fit.
