@@ -400,6 +400,12 @@ class Ledger:
                 stage.reduction.add(item)
         else:
             raise Broken(f"merge {task.id} cannot be split")
+        if stage.faults:
+            # No other merge will be tried: what waits for one is a result of its own again.
+            for _, waiting in stage.merges_waiting:
+                for item in waiting:
+                    stage.reduction.add(item)
+            stage.merges_waiting.clear()
         return []
 
     def _abandon(self, stage: _Stage, reason: str) -> None:

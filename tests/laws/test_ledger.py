@@ -234,3 +234,20 @@ def test_memory_grows_with_what_is_in_flight_and_the_sources_not_with_the_tasks(
         held[share] = ranges + len(ledger.in_flight) + pending
     assert max(held.values()) <= 10_000 + 500 + 10_000
     assert held[9] <= held[1] + 10_000
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_merge_that_waits_to_be_tried_again_does_not_keep_a_failed_stage_open(first: int) -> None:
+    ledger = Ledger([StagePlan("one", (Source("a", 8),))])
+    for task in ledger.release([Shape("one", "", None, 2, 4, "r")], allocate):
+        done = Observation(task, Outcome.DONE, Usage(result_bytes=1), 0.0, 0.0, 1.0, "w")
+        ledger.settle(done, Accept())
+    merges = ledger.release([Shape("one", "", None, 1, 2, "r", fan_in=2)], allocate)
+    assert len(merges) == 2
+    verdicts: list[Verdict] = [GiveUp("wrong"), Retry(GIVEN, "failed, once more")]
+    for number in (first, 1 - first):
+        failed = Observation(merges[number], Outcome.FAILED, None, 0.0, 0.0, 1.0, "w")
+        ledger.settle(failed, verdicts[number])
+    assert ledger.finished
+    ledger.check()
+    assert "merge of 2 results: wrong" in ledger.missing()[0]
