@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that: the tests of Ctrl-C need it.
+# A shell starts what runs in the background with Ctrl-C ignored, and children inherit that; its tests need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
