@@ -15,6 +15,8 @@ from shaper.units import show_count, show_mib, show_seconds
 # `_LATE`. Only the oldest tasks are looked at.
 _LATE_RISK, _LATE_S, _OLDEST = 0.01, 1.0, 64
 _LATE = 1.5
+# After so many pieces it is the work that is slow, not a worker.
+_MOST_TAKEN_BACK = 64
 # They are looked through again after this share of the time that such tasks take.
 _LOOK_SHARE = 0.1
 # Tasks that wait are cut anew when the size has grown by this factor.
@@ -154,6 +156,8 @@ class Revision:
     ) -> list[Cancel]:
         """Tasks that idle workers would finish earlier if they began anew, in smaller pieces: their worker is slow."""
         idle = sum(kind.free_cores for kind in capacity.kinds) // self.settings.cores
+        if len(self._taken_back) > _MOST_TAKEN_BACK:
+            return []
         if idle < 2 or now_s < self._look_again_s or sum(kind.count for kind in capacity.kinds) < 2:
             return []  # of a single worker no other would be faster
         late: list[tuple[Task, float, float]] = []
