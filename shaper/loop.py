@@ -65,8 +65,8 @@ def run(
         if ledger.finished:
             break
         capacity, backlog = engine.capacity(), ledger.backlog
-        engine.cancel(policy.revise(beliefs, capacity, ledger.in_flight, engine.now_s))
         shapes = policy.shapes(beliefs, capacity, backlog)
+        engine.cancel(policy.revise(beliefs, capacity, ledger.in_flight, engine.now_s))
         watch.decided(engine.now_s, capacity, backlog, shapes)
         allocate = partial(policy.allocate, beliefs=beliefs, capacity=capacity)
         largest = capacity.largest

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from shaper.models.line import PRIOR_GROWING, Bins, Line, fit, with_observation
+from shaper.models.line import PRIOR_GROWING, Bins, Line, fit, outweighed, with_observation
 from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
@@ -20,7 +20,7 @@ _SLOWER = 1.25  # at most so much dearer does dispatch become from one reading t
 # processed, not bad luck: what was learnt before then is forgotten (any rest of it would still bend the line), such
 # work is taken to need so many times its limit, and sizes stay small until some have finished.
 _SURPRISES, _SURPRISING, _CALMED = 3.0, 0.05, 0.25
-_BEYOND, _PROOFS = 2.0, 4
+_BEYOND, _BEYOND_MOST, _PROOFS = 2.0, 8.0, 4
 _LEAST_S = 1e-6
 # An attempt that began beside fewer than so many had the data source to itself.
 _FEW = 4
@@ -39,6 +39,7 @@ _REMEMBERED = 8.0
 _GUESS = 0.5
 # Misses count where at least this part grows with the size; each has this weight.
 _MATTERS, _APART_FADING = 0.3, 0.15
+_TRIED = 8.0
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
 
 
@@ -61,23 +62,32 @@ class Model:
     without: frozenset[str] = _NONE
     growing: float = PRIOR_GROWING  # noise of what each element adds, as other groups have shown it
 
+    @property
+    def guessed(self) -> bool:
+        """Whether how it grows with the size is a guess: one size finished, and hardly any larger one was tried."""
+        if len(self.bins) > 1:
+            return False
+        return sum(item.weight for key, item in self.exceeded.items() if key not in self.bins) < _TRIED
+
     def observed(self, x: float, y: float, prior: Bins | None, sources: int = _MANY) -> Model:
         """Learn that work of size x used y; so many sources have been seen."""
         bins = with_observation(self.bins, x, y)
+        exceeded = outweighed(self.exceeded, bins, x)
         n = self.n + 1
         line = self.line
         if line is not None and n < self.refit_at:
             middle = line.median(x)
             surprise = 2.5 * line.spread(x)
             if 1 - surprise < y / middle < 1 + surprise:
-                return Model(bins, self.exceeded, n, line, self.refit_at, self.without, self.growing)
-        return self._refitted(bins, self.exceeded, n, prior, sources)
+                return Model(bins, exceeded, n, line, self.refit_at, self.without, self.growing)
+        return self._refitted(bins, exceeded, n, prior, sources)
 
     def passed(self, x: float, limit: float, prior: Bins | None, sources: int = _MANY) -> Model:
         """Learn that work of size x needed more than `limit`."""
         if "censoring" in self.without:
             return self
-        return self._refitted(self.bins, with_observation(self.exceeded, x, limit), self.n + 1, prior, sources)
+        exceeded = with_observation(self.exceeded, x, limit)
+        return self._refitted(outweighed(self.bins, exceeded, x), exceeded, self.n + 1, prior, sources)
 
     def anew(self, x: float, y: float) -> Model:
         """Begin again, with the guess that work of size x uses y, and an empty task what it used before."""
@@ -155,87 +165,97 @@ class GroupBeliefs:
 
     def learnt(self, seen: Observation, prior: GroupBeliefs | None) -> GroupBeliefs:
         """Return the beliefs after one observation."""
-        x = size_of(seen.task.work)
-        usage = seen.usage or Usage()
+        about = self
         if seen.started_s is not None:
-            held = self.held_s + max(0.0, seen.finished_s - seen.started_s)
-            return replace(self, held_s=held)._learnt(seen, prior, x, usage)
-        return self._learnt(seen, prior, x, usage)
-
-    def _learnt(self, seen: Observation, prior: GroupBeliefs | None, x: float, usage: Usage) -> GroupBeliefs:
+            about = replace(self, held_s=self.held_s + max(0.0, seen.finished_s - seen.started_s))
+        x = size_of(seen.task.work)
         if seen.outcome is Outcome.DONE:
-            memory, wall = self.memory, self.wall
-            sources = self._sources(seen.task.work)
-            before = self.changed_s is not None and seen.submitted_s < self.changed_s
-            # What was cut before a change says little about what comes after it.
-            if usage.memory_mib and not before:
-                memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None, len(sources))
-            held_s = seen.finished_s - seen.started_s if seen.started_s is not None else usage.wall_s
-            if held_s is not None:
-                wall = wall.observed(x, max(held_s, _LEAST_S), prior.wall.bins if prior else None)
-            # Only what was cut after the first of the surprises speaks against a change.
-            later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
-            calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
-            return replace(
-                self._paced(seen, x, held_s, usage.cpu_s),
-                memory=memory,
-                wall=wall,
-                done=self.done + 1,
-                surprises=calmer,
-                suspect_since_s=self.suspect_since_s if calmer else None,
-                sources=sources,
-                cautious=self.cautious if before else max(0, self.cautious - 1),
-                largest_done=max(self.largest_done, x),
-                most_mib=max(self.most_mib, usage.memory_mib or 0.0),
-            )
+            return about._finished(seen, prior, x)
         if seen.outcome is Outcome.OUT_OF_MEMORY:
-            limit = seen.task.resources.memory_mib
-            reached = limit
-            if seen.system_oom and usage.memory_mib:
-                reached = min(limit, max(1, round(usage.memory_mib)))
-            line = self.memory.line
-            # Once there is a suspicion all that was cut later counts: the line learns meanwhile.
-            suspected = self.suspect_since_s is not None and seen.submitted_s >= self.suspect_since_s
-            surprised = line is not None and (suspected or line.upper(x, _SURPRISING) < reached)
-            surprised = surprised and "surprise" not in self.memory.without
-            surprises = self.surprises + surprised
-            since_s = self.suspect_since_s
-            if surprised:
-                since_s = min(seen.submitted_s, since_s if since_s is not None else math.inf)
-            memory, cautious, alarms, changed_s = self.memory, self.cautious, self.alarms, self.changed_s
-            # Of many side by side some exceed their limit before any that was cut later can have finished.
-            enough = (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0))
-            if surprises >= enough:
-                memory, surprises, cautious, alarms = memory.anew(x, _BEYOND * reached), 0.0, _PROOFS, alarms + 1
-                since_s, changed_s = None, since_s
-            else:
-                memory = memory.passed(x, reached, prior.memory.bins if prior else None, len(self.sources) or 1)
-            smallest = min(x, self.smallest_exhausted or x)
-            return replace(
-                self,
-                memory=memory,
-                surprises=surprises,
-                suspect_since_s=since_s,
-                alarms=alarms,
-                changed_s=changed_s,
-                cautious=cautious,
-                exhausted=self.exhausted + 1,
-                smallest_exhausted=smallest,
-                limit_mib=max(self.limit_mib, limit),
-            )
+            return about._exceeded(seen, prior, x)
         if seen.outcome is Outcome.OUT_OF_TIME and seen.task.resources.wall_s:
-            wall = self.wall.passed(x, seen.task.resources.wall_s, prior.wall.bins if prior else None)
-            return replace(self, wall=wall, exhausted=self.exhausted + 1)
+            wall = about.wall.passed(x, seen.task.resources.wall_s, prior.wall.bins if prior else None)
+            return replace(about, wall=wall, exhausted=about.exhausted + 1)
         if seen.outcome is Outcome.FAILED:
-            sources = self.failed_sources
+            sources = about.failed_sources
             if isinstance(seen.task.work, Chunk) and len(sources) < _SOURCES_KEPT:
                 own = {span.source.id for span in seen.task.work.spans}
                 # Of several sources nobody knows which one failed; each is run again on its own.
                 sources |= own if len(own) == 1 else frozenset()
-            return replace(self, failed=self.failed + 1, failed_sources=sources)
+            return replace(about, failed=about.failed + 1, failed_sources=sources)
         if seen.outcome is Outcome.LOST:
-            return replace(self, lost=self.lost + 1)
-        return self
+            return replace(about, lost=about.lost + 1)
+        return about
+
+    def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
+        usage = seen.usage or Usage()
+        memory, wall = self.memory, self.wall
+        sources = self._sources(seen.task.work)
+        # What was cut before a change says little about what comes after it.
+        before = self.changed_s is not None and seen.submitted_s < self.changed_s
+        if usage.memory_mib and not before:
+            memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None, len(sources))
+        held_s = seen.finished_s - seen.started_s if seen.started_s is not None else usage.wall_s
+        if held_s is not None:
+            wall = wall.observed(x, max(held_s, _LEAST_S), prior.wall.bins if prior else None)
+        # Only what was cut after the first of the surprises speaks against a change.
+        later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
+        calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
+        return replace(
+            self._paced(seen, x, held_s, usage.cpu_s),
+            memory=memory,
+            wall=wall,
+            done=self.done + 1,
+            surprises=calmer,
+            suspect_since_s=self.suspect_since_s if calmer else None,
+            sources=sources,
+            cautious=self.cautious if before else max(0, self.cautious - 1),
+            largest_done=max(self.largest_done, x),
+            most_mib=max(self.most_mib, usage.memory_mib or 0.0),
+        )
+
+    def _exceeded(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
+        limit = seen.task.resources.memory_mib
+        reached = limit
+        if seen.system_oom and seen.usage is not None and seen.usage.memory_mib:
+            reached = min(limit, max(1, round(seen.usage.memory_mib)))
+        about = replace(
+            self,
+            exhausted=self.exhausted + 1,
+            smallest_exhausted=min(x, self.smallest_exhausted or x),
+            limit_mib=max(self.limit_mib, limit),
+        )
+        line = self.memory.line
+        # Once there is a suspicion all that was cut later counts: the line learns meanwhile.
+        suspected = self.suspect_since_s is not None and seen.submitted_s >= self.suspect_since_s
+        surprised = line is not None and (suspected or line.upper(x, _SURPRISING) < reached)
+        if surprised and "surprise" not in self.memory.without:
+            since_s = self.suspect_since_s if self.suspect_since_s is not None else math.inf
+            about = replace(about, surprises=self.surprises + 1, suspect_since_s=min(seen.submitted_s, since_s))
+        # Of many side by side some exceed their limit before any that was cut later can have finished.
+        if about.surprises >= (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0)):
+            return replace(
+                about,
+                memory=self.memory.anew(x, self._need_mib(seen, x, reached)),
+                surprises=0.0,
+                suspect_since_s=None,
+                cautious=_PROOFS,
+                alarms=self.alarms + 1,
+                changed_s=about.suspect_since_s,
+            )
+        memory = self.memory.passed(x, reached, prior.memory.bins if prior else None, len(self.sources) or 1)
+        return replace(about, memory=memory)
+
+    def _need_mib(self, seen: Observation, x: float, reached_mib: float) -> float:
+        """What an attempt that died would have needed, if its memory grew steadily: it died after part of its work."""
+        wall, line = self.wall.line, self.memory.line
+        least = _BEYOND * reached_mib
+        if wall is None or line is None or seen.started_s is None:
+            return least
+        done_s = seen.finished_s - seen.started_s - wall.intercept
+        part = done_s / max(wall.median(x) - wall.intercept, 1e-9)
+        base = min(line.intercept, reached_mib)
+        return min(max(base + (reached_mib - base) / max(part, 1.0 / _BEYOND_MOST), least), _BEYOND_MOST * reached_mib)
 
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""

@@ -87,6 +87,18 @@ def with_observation(bins: Bins, x: float, y: float) -> dict[int, Bin]:
     return updated
 
 
+def outweighed(bins: Bins, others: Bins, x: float) -> Bins:
+    """Return the bins after an observation of size x joined the others: both together remember `_MEMORY` of them.
+
+    Without it a bin of few failures would go on to stand against as many successes, of thousands.
+    """
+    key = bin_of(x)
+    old, other = bins.get(key), others.get(key)
+    if old is None or other is None or old.weight + other.weight <= _MEMORY:
+        return bins
+    return {**bins, key: old._replace(weight=old.weight * (1.0 - 1.0 / _MEMORY))}
+
+
 @lru_cache(maxsize=4096)
 def _quantile(risk: float, freedom: int) -> float:
     """Student's t for P(T > t) = risk, by the first terms of its expansion around the normal quantile."""
@@ -150,9 +162,10 @@ class Line:
         return middle * math.exp(min(3.0, math.hypot(t * self.noise(x), math.log1p(t * off))))
 
     def risk(self, x: float, limit: float) -> float:
-        """The probability that an attempt of size x exceeds `limit`; the inverse of `upper`, to about 1 %."""
-        if self.upper(x, 0.5) >= limit:
-            return 0.5
+        """The probability that an attempt of size x exceeds `limit`; below .5 the inverse of `upper`, to about 1 %."""
+        middle = self.upper(x, 0.5)
+        if middle >= limit:
+            return _NORMAL.cdf(math.log(middle / limit) / max(self.spread(x), 1e-9))
         low, high = 1e-6, 0.5
         for _ in range(16):
             middle = math.sqrt(low * high)

@@ -37,6 +37,8 @@ _PROBE_SHARE = 512
 _PROBE_SPREAD = (1, 4, 16)
 # Fewer losses than this say nothing about how long workers live.
 _LOSSES_TELL = 5
+# No worker is taken to live shorter: attempts that are lost whatever their length would else be cut without end.
+_LIFETIME_S = 60.0
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
 # The first tasks of another group are this much smaller than what its category suggests.
@@ -59,7 +61,7 @@ class Adaptive:
         objective: what the allocation optimises: `throughput`, `waste` (least memory given and not used) or `retries`
             (fewest; for runs that are short).
         goal: of the whole workload: `makespan`, or `cost` (fewest core-seconds).
-        risk: probability that a task exceeds its memory; 2 % by default.
+        risk: probability that a task exceeds its memory; 1 % by default.
         retries: how often a piece whose function raised is run again.
         fan_in: results per merge.
         cores: per processing task.
@@ -316,7 +318,7 @@ class Adaptive:
         held_s = sum(category.shared.held_s for category in beliefs.categories.values())
         dispatch_s = beliefs.dispatch_s if "dispatch" not in self.settings.without else 0.0
         known = lost >= _LOSSES_TELL and "eviction" not in self.settings.without
-        return chunksize.Pace(dispatch_s, lost / held_s if known else 0.0)
+        return chunksize.Pace(dispatch_s, min(lost / held_s, 1.0 / _LIFETIME_S) if known else 0.0)
 
 
 def _none_finished(task: Task, beliefs: Beliefs) -> bool:

@@ -28,15 +28,18 @@ from shaper.units import show_count, show_mib, show_seconds
 # A chunk may be this much larger than the largest that ever finished: lines bend where nobody has looked.
 GROWTH = 8.0
 # Stop growing where this share of the best rate is reached: smaller tasks lose less, and end more evenly.
-_ENOUGH = {"makespan": 0.985, "cost": 0.998}
+_ENOUGH = {"makespan": 0.992, "cost": 0.998}
 # What a task costs in the manager and the journal besides the time it holds a slot; keeps tasks that seem free few.
-TASK_S = 0.005
+TASK_S = 0.01
 # Where one element needs more than the target, tasks may need this much more than one element.
 _ABOVE_ONE = 1.25
 # So much more than the data source gives is asked for, to keep it busy; there the fixed cost may be this share.
 _AHEAD, _FIXED_SHARE = 1.3, 0.15
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 2.7
+# Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
+_STUCK, _WORTH_A_LOOK, _STEP = 16, 1.1, 4.0
+_CURIOUS = "larger, to see what larger tasks need"
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
 
@@ -94,13 +97,12 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
             why = f"run time: the target cannot be met, one element takes {show_seconds(one_s)}"
         if fitting < ceiling:
             ceiling, bound = max(1.0, fitting), why
-    chosen: tuple[float, float, str] | None = None
-    for n, why in _candidates(memory, wall, capacity, settings, ceiling, bound):
-        rate = _rate(n, memory, wall, capacity, settings, pace)
-        if chosen is None or rate > chosen[0] * 1.001:
-            chosen = (rate, n, why)
+    chosen = _fastest(memory, wall, capacity, settings, pace, ceiling, bound)
     if chosen is None:
         return None
+    larger = _larger(chosen, about, memory, wall, capacity, settings, pace, ceiling)
+    if larger is not None:
+        return Size(larger, max(1, slots(larger, memory, capacity, settings)), _CURIOUS, wall)
     rate, n, why = chosen
     enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n
     if enough < 0.9 * n:
@@ -116,6 +118,59 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         held = max(1, math.ceil(_AHEAD * fed * wall.median(elements) / elements))
         why = f"bandwidth: the source gives about {show_count(fed)} elements per second, for {held} tasks at once"
     return Size(elements, held, why, wall)
+
+
+def _fastest(
+    memory: Line, wall: Line, capacity: Capacity, settings: Settings, pace: Pace, ceiling: float, bound: str
+) -> tuple[float, float, str] | None:
+    """The rate, the size and the reason of the size with the highest rate."""
+    chosen: tuple[float, float, str] | None = None
+    for n, why in _candidates(memory, wall, capacity, settings, ceiling, bound):
+        rate = _rate(n, memory, wall, capacity, settings, pace)
+        if chosen is None or rate > chosen[0] * 1.001:
+            chosen = (rate, n, why)
+    if chosen is None or pace.losses_per_s <= 0.0:
+        return chosen
+    # Long tasks are lost more often than they are worth: the best size lies below what memory allows.
+    rate, n, why = chosen
+    while n > 2.0:
+        n /= 2.0
+        slower = _rate(n, memory, wall, capacity, settings, pace)
+        if slower > rate:
+            rate, chosen = slower, (slower, n, f"losses: one in {show_seconds(1.0 / pace.losses_per_s)} of a slot")
+    return chosen
+
+
+def _larger(
+    chosen: tuple[float, float, str],
+    about: GroupBeliefs,
+    memory: Line,
+    wall: Line,
+    capacity: Capacity,
+    settings: Settings,
+    pace: Pace,
+    ceiling: float,
+) -> int | None:
+    """A larger size where only ignorance speaks against it: small tasks alone never show what larger ones need.
+
+    The memory that such a task is given is still what it may need at the stated risk.
+    """
+    if about.done < _STUCK or capacity.largest is None or "curiosity" in settings.without:
+        return None
+    rate, n, _ = chosen
+    surer = replace(memory, covariance=(0.0, 0.0, 0.0))
+    if about.memory.guessed:
+        surer = replace(surer, intercept=memory.median(n), slope=0.0)
+    if not wall.identified:
+        wall = replace(wall, intercept=wall.median(n), slope=0.0)
+    hoped = _fastest(surer, wall, capacity, settings, pace, ceiling, "")
+    if hoped is None or hoped[0] < _WORTH_A_LOOK * rate or hoped[1] < 2.0 * n:
+        return None
+    whole = limited(capacity.largest.memory_mib, settings)
+    larger = min(_STEP * n, hoped[1])
+    if memory.upper(1.0, settings.risk) <= whole:
+        larger = min(larger, memory.largest(whole, settings.risk, ceiling))
+    return int(larger) if larger >= 2.0 * n else None
 
 
 def _candidates(
@@ -158,12 +213,12 @@ def _least_bad(
         needed = memory.upper(1.0, settings.risk)
         n = memory.largest(_ABOVE_ONE * needed, settings.risk, ceiling)
         return [(n, f"memory: the target cannot be met, one element needs {show_mib(needed)}")]
-    chosen = (0.0, 1.0, 0.5)
+    chosen = (0.0, 1.0, 1.0)
     n = 1.0
     while n <= ceiling:
         risk = memory.risk(n, whole)
         rate = n * (1.0 - risk) / (wall.median(n) + TASK_S)
-        if rate > chosen[0] and risk < 0.5:
+        if rate > chosen[0]:
             chosen = (rate, n, risk)
         n *= 2.0
     _, n, risk = chosen
@@ -232,7 +287,9 @@ def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size
     if wall is not None and wall.slope > 0:
         worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.noise(size.elements)) - 1.0))
         least = worth * (wall.intercept + TASK_S) / wall.slope
-        least = max(least, (size.slots * dispatch_s - wall.intercept) / wall.slope)
+        # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
+        serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
+        least = max(least, serial)
     n = max(share, least, float(settings.min_chunksize), 1.0)
     if n >= size.elements:
         return size

@@ -13,7 +13,7 @@ Objective = Literal["throughput", "waste", "retries"]
 Goal = Literal["makespan", "cost"]
 
 # Probability that a task exceeds its memory, by what the allocation is to optimise.
-_RISK: dict[str, float] = {"throughput": 0.02, "waste": 0.10, "retries": 0.002}
+_RISK: dict[str, float] = {"throughput": 0.01, "waste": 0.10, "retries": 0.002}
 
 # What `without` switches off, so that its worth can be measured (`benchmarks/ablation.py`).
 INGREDIENTS = {
@@ -28,6 +28,7 @@ INGREDIENTS = {
     "cross-source": "chunks that cross sources",
     "own-size": "each task the memory of its own size; without it the largest that its category has used",
     "spare": "memory that no other task could use",
+    "curiosity": "larger tasks where only ignorance speaks against them",
     "eviction": "shorter tasks where workers live shortly",
     "dispatch": "larger tasks where the manager is the limit",
     "bandwidth": "smaller tasks where the data source is the limit",

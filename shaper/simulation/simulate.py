@@ -275,8 +275,10 @@ def fixed_grid(scenario: Case) -> list[Fixed]:
             for k in {spec.cores, max(1, spec.cores * 3 // 4), max(1, spec.cores // 2), 1}
         }
     )
-    elements = sum(source.elements or 0 for drawn in scenario.worlds(0).values() for source in drawn.sources)
-    sizes = [2**n * 1024 for n in range(11) if elements / _TASKS <= 2**n * 1024 <= elements]
+    sources = [source.elements or 0 for drawn in scenario.worlds(0).values() for source in drawn.sources]
+    elements, largest = sum(sources), max(sources)
+    # Chunks of a fixed setting end with their source: beyond the largest all sizes are the same.
+    sizes = [2**n * 1024 for n in range(11) if elements / _TASKS <= 2**n * 1024 <= min(elements, 2 * largest)]
     return [Fixed(size, Resources(*share), "halve") for size in sizes or [max(1, elements // 10)] for share in shares]
 
 

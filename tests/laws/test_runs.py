@@ -49,7 +49,7 @@ def test_the_same_seed_makes_the_same_decisions(policy: Any) -> None:
 @given(
     fixed_s=st.floats(0, 30),
     s=st.floats(1e-5, 1e-2),
-    mib=st.floats(20, 1900),
+    mib=st.floats(20, 1600),
     slope=st.floats(0, 0.2),
     noise=st.floats(0, 0.3),
     cores=st.sampled_from([1, 4, 16]),
