@@ -15,15 +15,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Target:
-    """A named figure with its bound; `holds` is computed, never given."""
+    """A named figure with its bound; `holds` is computed, never given.
+
+    Args:
+        at_least: the bound is a least value, not a largest.
+    """
 
     name: str
     value: float | None
     bound: float
+    at_least: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """A figure that could not be measured does not hold."""
-        return {**asdict(self), "holds": self.value is not None and self.value <= self.bound}
+        value = self.value
+        holds = value is not None and (value >= self.bound if self.at_least else value <= self.bound)
+        return {**asdict(self), "holds": holds}
 
 
 def say(text: str) -> None:
@@ -51,8 +58,9 @@ def emit(name: str, figures: Mapping[str, Any], targets: Sequence[Target]) -> No
     """Print the one JSON object, last on standard output."""
     rows = [target.as_json() for target in targets]
     for row in rows:
+        sign = ">=" if row["at_least"] else "<="
         value = "not measured" if row["value"] is None else f"{row['value']:.4g}"
-        say(f"{'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['name']} = {value} (bound {row['bound']})")
+        say(f"{'holds' if row['holds'] else 'DOES NOT HOLD'}: {row['name']} = {value} ({sign} {row['bound']})")
     print(json.dumps({"benchmark": name, "machine": machine(), "figures": figures, "targets": rows}))
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import say
+from benchmarks.shaping import PAPER_FIG6_S
 from shaper.policy import Adaptive, Fixed, Policy
 from shaper.simulation import Scenario, policy_named, scenario
 from shaper.simulation.simulate import Attempt, simulate, watched
 from shaper.types import Chunk, Outcome, Resources, Span, Task
 
-PAPER_FIG6 = {"fig6-a": 1066.49, "fig6-b": 2674.87, "fig6-c": 9374.88, "fig6-d": 29350.68}
 PAPER_LOST = {"fig8-a": 0.0, "fig8-b": 0.19, "fig8-c": 0.32}
 COLOURS = {
     "adaptive": "#1b7f5c",
@@ -121,7 +121,7 @@ def figure_6() -> Any:
     """Fixed configurations of the paper, the model, and what chooses by itself."""
     figure, (axis,) = axes(1, 6.5)
     labels, values, colours = [], [], []
-    for name, seconds in PAPER_FIG6.items():
+    for name, seconds in PAPER_FIG6_S.items():
         labels += [f"{name[-1].upper()} paper", f"{name[-1].upper()} model"]
         values += [seconds, simulate(scenario(name), policy_named("fixed", scenario(name))).makespan_s]
         colours += [COLOURS["paper"], COLOURS["fixed"]]
@@ -143,8 +143,8 @@ def figure_7() -> Any:
     figure, row = axes(3, 3.6, sharey=True)
     for axis, letter, title in zip(row, "abc", ("no cap", "2 GB cap", "1 GB cap"), strict=True):
         case = scenario(f"fig7-{letter}")
-        chunksize, _, memory_mib = case.fixed or (0, 0, 0)
-        _, engine = watched(case, Fixed(chunksize, Resources(1, memory_mib), "halve"))
+        _, _, memory_mib = case.fixed or (0, 0, 0)
+        _, engine = watched(case, policy_named("fixed", case))
         points(axis, engine.attempts, lambda one: one.used_mib)
         axis.axhline(memory_mib, color=COLOURS["paper"], lw=0.8)
         splits = sum(one.outcome is Outcome.OUT_OF_MEMORY for one in engine.attempts)

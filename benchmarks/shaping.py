@@ -20,10 +20,16 @@ from typing import Any
 from benchmarks.common import Target, emit, say, spread
 from shaper.errors import BadInput, Incomplete
 from shaper.policy import Adaptive
-from shaper.simulation import SCENARIOS, best_fixed, policy_named, scenario, simulate
+from shaper.simulation import SCENARIOS, Scenario, best_fixed, fixed_grid, policy_named, scenario, simulate
 from shaper.simulation.family import drawn
 
 GUESSES = {"adaptive": None, "adaptive_1k": 1024, "adaptive_512k": 512 * 1024}
+# Seed of the earlier run that a warm one begins with: another draw of the same files.
+EARLIER = 1000
+# The most tasks at once that an oracle of the bandwidth may choose from, as shares of the cores.
+ORACLE = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75)
+# Makespans that the paper prints for figure 6; its E fails.
+PAPER_FIG6_S = {"fig6-a": 1066.49, "fig6-b": 2674.87, "fig6-c": 9374.88, "fig6-d": 29350.68}
 # Configurations of one fixed setting differ only in that setting: one of each family stands for all.
 SAME = ("fig6-a-128k", "fig6-b", "fig6-c", "fig6-d", "fig6-e", "fig7-a", "fig7-b", "fig7-c")
 
@@ -41,6 +47,8 @@ def one(name_and_seed: tuple[str, int]) -> dict[str, Any]:
         "bound_s": figures.bound_s,
         "fixed": {"chunksize": fixed.chunksize, "cores": given.cores, "memory_mib": given.memory_mib},
         "fixed_s": figures.makespan_s,
+        "fixed_idle_end_core_s": figures.idle_end_core_s,
+        "cores": sum(spec.cores * spec.count for spec in case.workers),
     }
     for label, guess in GUESSES.items():
         found = simulate(case, Adaptive(first_guess=guess), seed)
@@ -48,6 +56,10 @@ def one(name_and_seed: tuple[str, int]) -> dict[str, Any]:
         row[f"{label}_lost"] = found.exhausted_fraction
         row[f"{label}_idle_end_core_s"] = found.idle_end_core_s
         row[f"{label}_tasks"] = found.tasks
+    warm = simulate(case, Adaptive(), seed, simulate(case, Adaptive(), EARLIER + seed))
+    row["warm_s"], row["warm_lost"] = warm.makespan_s, warm.exhausted_fraction
+    if name == "bandwidth":
+        row["oracle_s"] = oracle_s(case, seed)
     row["with_losses_s"] = simulate(replace(case, loss_rate=0.01), Adaptive(), seed).makespan_s
     for label in ("published", "published-target"):
         try:
@@ -55,6 +67,26 @@ def one(name_and_seed: tuple[str, int]) -> dict[str, Any]:
         except Incomplete:
             row[f"{label}_s"] = None
     return row
+
+
+def oracle_s(case: Scenario, seed: int) -> float:
+    """The makespan of Adaptive if somebody told it how many readers are best."""
+    cores = sum(spec.cores * spec.count for spec in case.workers)
+    return min(simulate(case, Adaptive(concurrency=round(share * cores)), seed).makespan_s for share in ORACLE)
+
+
+def reproduction() -> list[Target]:
+    """The model against figure 6 of the paper: the worst of four makespans, and that E fails."""
+    worst = max(
+        abs(simulate(scenario(name), policy_named("fixed", scenario(name))).makespan_s / paper_s - 1.0)
+        for name, paper_s in PAPER_FIG6_S.items()
+    )
+    try:
+        simulate(scenario("fig6-e"), policy_named("fixed", scenario("fig6-e")))
+        fails = 0.0
+    except Incomplete:
+        fails = 1.0
+    return [Target("fig6_makespan_error_worst", worst, 0.20), Target("fig6_e_fails", fails, 1.0, at_least=True)]
 
 
 def main() -> None:
@@ -71,6 +103,11 @@ def main() -> None:
         return
     names = given.only.split(",") if given.only else [name for name in SCENARIOS if name not in SAME]
     seeds = 1 if given.quick else given.seeds
+    for name in names:
+        grid = fixed_grid(scenario(name))
+        sizes = sorted({policy.chunksize for policy in grid})
+        shares = sorted({policy.resources.memory_mib for policy in grid if policy.resources is not None})
+        say(f"grid of {name}: {', '.join(map(str, sizes))} elements, each with {', '.join(map(str, shares))} MiB")
     work = [(name, seed) for name in names for seed in range(seeds)]
     rows: list[dict[str, Any]] = []
     with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
@@ -108,7 +145,7 @@ def halves(count: int, jobs: int) -> None:
         {name: spread(values) for name, values in ratios.items() if values},
         [
             Target("adaptive_over_fixed_worst_drawn", max(ratios["even"] + ratios["odd"], default=None), 1.10),
-            Target("lost_worst_drawn", max(lost, default=None), 0.15),
+            Target("lost_worst_drawn", max(lost, default=None), 0.03),
         ],
     )
 
@@ -122,47 +159,93 @@ def line_of(row: dict[str, Any]) -> str:
     fixed = f"{row['fixed']['chunksize'] // 1024}K/{row['fixed']['memory_mib']}"
     return (
         f"{row['scenario']:>16} {row['seed']}  bound {row['bound_s']:8.1f}  fixed {row['fixed_s']:8.1f} ({fixed:>10})  "
-        f"adaptive/fixed {ratios}  published/fixed {published}  lost {worst_lost:6.2%}"
+        f"adaptive/fixed {ratios}  warm {row['warm_s'] / row['fixed_s']:6.3f}  "
+        f"published/fixed {published}  lost {worst_lost:6.2%}"
     )
+
+
+def markdown(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """The table as docs/policies.md has it: medians over the seeds, in virtual time."""
+    heads = ("scenario", "bound s", "best fixed s", "Adaptive / fixed", "from 1K", "from 512K", "warm")
+    heads += ("Published / fixed", "lost %", "idle at end %")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name in names:
+        own = [row for row in rows if row["scenario"] == name]
+
+        def middle(key: str, own: list[dict[str, Any]] = own) -> float:
+            return statistics.median(row[key] / row["fixed_s"] for row in own)
+
+        best = [min(filter(None, (row["published_s"], row["published-target_s"])), default=None) for row in own]
+        over = [s / row["fixed_s"] for s, row in zip(best, own, strict=True) if s]
+        idle = [row["adaptive_idle_end_core_s"] / (0.1 * row["adaptive_s"] * row["cores"]) for row in own]
+        cells = [
+            name,
+            f"{statistics.median(row['bound_s'] for row in own):.0f}",
+            f"{statistics.median(row['fixed_s'] for row in own):.0f}",
+            *(f"{middle(key):.3f}" for key in (*(f"{label}_s" for label in GUESSES), "warm_s")),
+            f"{statistics.median(over):.2f}" if over else "-",
+            f"{100 * max(row['adaptive_lost'] for row in own):.2f}",
+            f"{100 * statistics.median(idle):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def report(rows: list[dict[str, Any]], names: list[str], *, quick: bool) -> None:
     """Medians over the seeds, and the targets over the scenarios."""
     ratios: dict[str, float] = {}
     published: dict[str, float] = {}
+    finished = [row for row in rows if row["published_s"] or row["published-target_s"]]
     for name in names:
         own = [row for row in rows if row["scenario"] == name]
         for label in GUESSES:
             ratios[f"{name} {label}"] = statistics.median(row[f"{label}_s"] / row["fixed_s"] for row in own)
-        faster = [min(filter(None, (row["published_s"], row["published-target_s"])), default=None) for row in own]
-        over = [row["adaptive_s"] / s for row, s in zip(own, faster, strict=True) if s]
+        over = [
+            row[f"{label}_s"] / min(filter(None, (row["published_s"], row["published-target_s"])))
+            for row in own
+            if row in finished
+            for label in GUESSES
+        ]
         if over:
-            published[name] = statistics.median(over)
-    lost = {
-        name: max(row[f"{label}_lost"] for row in rows if row["scenario"] == name for label in GUESSES)
+            published[name] = max(over)
+    warm = {
+        name: statistics.median(row["warm_s"] / row["fixed_s"] for row in rows if row["scenario"] == name)
         for name in names
     }
+    # The mean over the seeds, of the worst first guess.
+    lost = {
+        name: max(statistics.mean(row[f"{label}_lost"] for row in rows if row["scenario"] == name) for label in GUESSES)
+        for name in names
+    }
+    worst_run = max(rows, key=lambda row: row["adaptive_lost"])
+    say(f"most lost in one run: {worst_run['adaptive_lost']:.2%}, {worst_run['scenario']} seed {worst_run['seed']}")
     efficiency = {
         name: statistics.median(row["bound_s"] / row["adaptive_s"] for row in rows if row["scenario"] == name)
         for name in names
     }
 
-    def less(name: str, value: float | None, bound: float) -> Target:
-        return Target(name, value, bound)
-
     targets = [
-        less("adaptive_over_fixed_median", statistics.median(ratios.values()), 0.96),
-        less("adaptive_over_fixed_worst", max(ratios.values()), 1.03),
-        less("adaptive_over_published_worst", max(published.values(), default=None), 1.0),
-        less("lost_worst", max(lost.values()), 0.03),
+        Target("adaptive_over_fixed_median", statistics.median(ratios.values()), 0.96),
+        Target("adaptive_over_fixed_worst", max(ratios.values()), 1.03),
+        Target("adaptive_over_published_worst", max(published.values(), default=None), 1.0),
+        Target("lost_worst", max(lost.values()), 0.03),
     ]
     targets += [
-        less(f"lost_{name[3:].replace('-', '')}", lost[name], 0.01) for name in ("fig8-b", "fig8-c") if name in lost
+        Target(f"lost_{name[3:].replace('-', '')}", lost[name], 0.01) for name in ("fig8-b", "fig8-c") if name in lost
     ]
     for name, label, bound in (("fig6-a", "fig6", 0.82), ("fig8-b", "8b", 0.85), ("fig6-warm", "fig6_warm", 0.93)):
         if name in efficiency:
-            # The bound is a least value: the inefficiency is compared.
-            targets.append(less(f"inefficiency_{label}", 1.0 - efficiency[name], round(1.0 - bound, 4)))
+            targets.append(Target(f"efficiency_{label}", efficiency[name], bound, at_least=True))
+    over_oracle = [row["adaptive_s"] / row["oracle_s"] for row in rows if "oracle_s" in row]
+    if over_oracle:
+        targets.append(Target("bandwidth_over_oracle", statistics.median(over_oracle), 1.05))
+    if any(name in PAPER_FIG6_S for name in names):
+        targets += reproduction()
+    # Every scenario has also run with 1 % of the attempts lost: a run that is not whole would have raised.
+    over_lossless = [row["with_losses_s"] / row["adaptive_s"] for row in rows]
+    targets.append(Target("with_losses_over_without_median", statistics.median(over_lossless), 1.10))
+    for line in markdown(rows, names):
+        say(line)
     worst = sorted(ratios, key=lambda key: -ratios[key])[:10]
     say("worst: " + ", ".join(f"{key} {ratios[key]:.3f}" for key in worst))
     emit(
@@ -170,6 +253,7 @@ def report(rows: list[dict[str, Any]], names: list[str], *, quick: bool) -> None
         {
             "quick": quick,
             "ratios": {key: round(value, 4) for key, value in ratios.items()},
+            "warm": {key: round(value, 4) for key, value in warm.items()},
             "over_published": {key: round(value, 4) for key, value in published.items()},
             "lost": {key: round(value, 5) for key, value in lost.items()},
             "efficiency": {key: round(value, 4) for key, value in efficiency.items()},

@@ -16,10 +16,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from shaper import __version__, api
+from shaper import __version__
 from shaper import run_dir as run_dirs
+from shaper.api import last_run
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
 from shaper.run_dir import DESCRIPTION
+from shaper.session import Session
 
 app = typer.Typer(
     help="Finds, while an analysis runs, how big its tasks are, what each is given and how many run at once.",
@@ -61,8 +63,7 @@ def _explain(error: ShaperError) -> None:
     if isinstance(error, ProcessFailed):
         for line in error.detail.splitlines()[1:][-_TRACEBACK_LINES:]:
             print(f"    {line}", file=sys.stderr)
-    if isinstance(error, Incomplete):
-        run_dir = api.last_run()
+    if isinstance(error, Incomplete) and (run_dir := Session.last) is not None:
         _say(f"what is done is kept; the same command with run directory {run_dir} does only what is missing")
         failed = sorted((run_dir / "failed").glob("*.pkl")) if run_dir.is_dir() else []
         if failed:
@@ -119,7 +120,13 @@ def resume(
         raise BadInput(f"the script of {run_dir} is gone: {script}")
     os.environ["SHAPER_RUN_DIR"] = str(run_dir.resolve())
     _go_to(described)
-    _run_script(Path(script), list(described.get("argv", [])))
+    arguments = list(described.get("argv", []))
+    if module := described.get("module"):
+        sys.argv = [str(script), *arguments]
+        sys.path[0:1] = [""]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        _run_script(Path(script), arguments)
 
 
 def _description(run_dir: Path) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def report(
 
 def _found(run_dir: Path | None) -> Path:
     """A run directory; of a Coffea analysis, which has two, that of the processing."""
-    found = run_dir or api.last_run()
+    found = run_dir or last_run()
     if not found.is_dir():
         raise BadInput(f"there is no directory {found}")
     inner = found / "processing"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import functools
 import hashlib
 import importlib.util
+import os
 import pickle
 import sys
 import sysconfig
@@ -63,6 +65,15 @@ def fingerprint_of(*functions: object) -> str:
     return digest.hexdigest()[:16]
 
 
+def file_stamp(path: str) -> str | None:
+    """Size and time of change of a local file; None where there is none of that name."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  # of every source
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+
 def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
     add = digest.update
     if depth == 0:
@@ -110,6 +121,8 @@ def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
     else:
         _feed(digest, type(value), seen, depth - 1)
         state = getattr(value, "__dict__", None)
+        if state is None and dataclasses.is_dataclass(value):
+            state = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
         if isinstance(state, dict) and state:
             _feed(digest, state, seen, depth - 1)
         else:

@@ -1,13 +1,14 @@
 """What is settled and where its result lies, one JSON object a line, so that a run survives its manager.
 
     {"kind": "session", "number": 2, "unix_s": 1.7e9}
-    {"kind": "stage", "name": "processing", "fingerprint": "...", "sources": [[id, start, stop, identity], ...]}
+    {"kind": "stage", "name": "processing", "fingerprint": "...", "sources": [[id, start, stop, identity, group], ...]}
     {"kind": "done", "task": "1.7", "stage": "processing", "spans": [[0, 0, 10]], "result": [place, bytes, checksum]}
     {"kind": "skipped", "stage": "processing", "spans": [[0, 10, 12]], "reasons": ["..."]}
     {"kind": "lost", "tasks": ["1.7"]}
 
 Spans are kept, not chunk numbers: a resumed run may cut at other sizes. A merge is a `done` with `inputs`, which it
-replaces. A line is written and flushed before the inputs of a merge are deleted. A cut last line is dropped.
+replaces. A line is written and flushed before the inputs of a merge are deleted. A last line that is cut or cannot be
+read is dropped; so is a merge of results that are not known (a damaged line was removed): its work is done again.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def read(path: Path) -> Past:
             entry = json.loads(line)
             _replay(past, entry)
         except (ValueError, KeyError, TypeError, IndexError) as error:
+            if number == len(lines) and not last:
+                warnings.warn(
+                    f"{path}: the last line cannot be read and is dropped; its work is done again", stacklevel=3
+                )
+                break
             raise Damaged(
                 f"{path}, line {number} cannot be read ({error}): remove the line to redo what it settled"
             ) from error
@@ -94,7 +100,10 @@ def _replay(past: Past, entry: Mapping[str, Any]) -> None:
         past.sources[entry["name"]] = entry["sources"]
     elif kind == "done":
         # A merge may finish although an input was lost meanwhile: it had read it before.
-        inputs = [past.results.get(task_id) or past.lost[task_id] for task_id in entry.get("inputs", ())]
+        known = [past.results.get(task_id) or past.lost.get(task_id) for task_id in entry.get("inputs", ())]
+        inputs = [item for item in known if item is not None]
+        if len(inputs) < len(known):
+            return
         if "inputs" in entry:
             ranges = coalesce(r for item in inputs for r in item.result.ranges)
             elements = sum(item.result.elements for item in inputs)
@@ -128,7 +137,7 @@ def check(past: Past, plans: Iterable[StagePlan], fingerprints: Mapping[str, str
     """
     advice = f"use another run_dir, or remove {run_dir} to start over"
     names = [plan.name for plan in plans]
-    if past.fingerprints and set(names) != set(past.fingerprints):
+    if not set(past.fingerprints) <= set(names):  # a session that was killed may not have written all of them
         raise Changed(f"{run_dir} holds the stages {', '.join(past.fingerprints)}, not {', '.join(names)}: {advice}")
     for plan in plans:
         if plan.name not in past.fingerprints:
@@ -143,13 +152,15 @@ def check(past: Past, plans: Iterable[StagePlan], fingerprints: Mapping[str, str
             if name not in now:
                 raise Changed(f"source {name!r} of {run_dir} is no longer an input: {advice}")
             if before[name] != now[name]:
-                raise Changed(f"source {name!r} has changed since {run_dir} (elements or identity): {advice}")
+                raise Changed(
+                    f"source {name!r} has changed since {run_dir} (elements, identity, payload or group): {advice}"
+                )
         if list(before) != list(now):
             raise Changed(f"the sources of stage {plan.name!r} come in another order than in {run_dir}: {advice}")
 
 
 def _row(source: Source) -> list[Any]:
-    return [source.id, source.start, source.stop, source.identity]
+    return [source.id, source.start, source.stop, source.identity, source.group]
 
 
 class Journal:
@@ -162,10 +173,16 @@ class Journal:
         self._write({"kind": "session", "number": session, "unix_s": round(time.time(), 3)})
 
     def _end_cut_line(self, path: Path) -> None:
-        """Remove what follows the last newline, so that the next line does not continue a cut one."""
+        """Remove a last line that is cut or cannot be read, so that the next one does not continue it."""
         content = path.read_bytes()
-        if content and not content.endswith(b"\n"):
-            self._file.truncate(content.rfind(b"\n") + 1)
+        end = content.rfind(b"\n") + 1
+        start = content.rfind(b"\n", 0, max(0, end - 1)) + 1
+        try:
+            json.loads(content[start:end] or b"{}")
+        except ValueError:
+            end = start
+        if end < len(content):
+            self._file.truncate(end)
 
     def open_stage(self, plan: StagePlan, fingerprint: str, *, known: bool) -> None:
         """Note a stage; `known` when an earlier session wrote it."""

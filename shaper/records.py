@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import BadInput, Damaged
-from shaper.models.beliefs import Beliefs, GroupBeliefs
+from shaper.models import Beliefs, GroupBeliefs
 from shaper.models.line import Line
 from shaper.types import (
     Accept,
@@ -174,6 +174,7 @@ def task_entry(seen: Observation, verdict: Verdict, expected: tuple[float | None
         "verdict_reason": verdict.reason,
         "pieces": [piece.elements for piece in verdict.pieces] if isinstance(verdict, Split) else [],
         "skipped": [str(span) for span in seen.skipped],
+        "skipped_elements": sum(map(len, seen.skipped)),
     }
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from shaper.types import Source, TaskId
 from shaper.work import Range, coalesce
 
+# Results of up to so many ranges are merged as they come; larger ones with their like, eight times as many a class.
+_FEW_RANGES = 127
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -23,6 +26,11 @@ class Result:
     def weight(self) -> int:
         """What a merge of it costs, roughly."""
         return self.elements if self.size_bytes is None else self.size_bytes
+
+    @property
+    def rank(self) -> int:
+        """Class by the number of ranges: were the largest in every merge, each would copy what is done so far."""
+        return max(0, len(self.ranges).bit_length() - _FEW_RANGES.bit_length() + 2) // 3
 
 
 class Reduction:
@@ -39,7 +47,8 @@ class Reduction:
         self.sources = sources
         self.ordered = ordered
         self.results: dict[TaskId, Result] = {}
-        self._heap: list[tuple[int, int, TaskId]] = []
+        self._heaps: dict[int, list[tuple[int, int, TaskId]]] = {}  # by rank; what was removed is skipped later
+        self._of_rank: dict[int, int] = {}
         self._counter = 0
         self._measured = 0  # results whose size is known, and their sizes together
         self._bytes = 0
@@ -53,7 +62,7 @@ class Reduction:
         self._count(result, 1)
         # Ties go to the oldest: neighbours were cut one after the other, so their ranges join and stay few.
         self._counter += 1
-        heapq.heappush(self._heap, (result.weight, self._counter, result.id))
+        heapq.heappush(self._heaps.setdefault(result.rank, []), (result.weight, self._counter, result.id))
 
     def remove(self, task_id: TaskId) -> Result | None:
         """Take a result out, for instance because it was lost; None when it is not here."""
@@ -68,6 +77,7 @@ class Reduction:
         return self._bytes // self._measured if self._measured else None
 
     def _count(self, result: Result, sign: int) -> None:
+        self._of_rank[result.rank] = self._of_rank.get(result.rank, 0) + sign
         if result.size_bytes is not None:
             self._measured += sign
             self._bytes += sign * result.size_bytes
@@ -85,13 +95,15 @@ class Reduction:
             return ()
         if self.ordered:
             return self._take_neighbours(fan_in, last=last, complete=last and not merging)
-        count = min(fan_in, available)
+        ranks = [rank for rank in sorted(self._of_rank) if last or self._of_rank[rank] >= fan_in]
         chosen: list[Result] = []
-        while self._heap and len(chosen) < count:
-            _, _, task_id = heapq.heappop(self._heap)
-            result = self.remove(task_id)
-            if result is not None:
-                chosen.append(result)
+        for rank in ranks if last else ranks[:1]:
+            heap = self._heaps[rank]
+            while heap and len(chosen) < fan_in:
+                _, _, task_id = heapq.heappop(heap)
+                result = self.remove(task_id)
+                if result is not None:
+                    chosen.append(result)
         return tuple(chosen)
 
     def _take_neighbours(self, fan_in: int, *, last: bool, complete: bool) -> tuple[Result, ...]:

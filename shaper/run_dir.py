@@ -116,6 +116,7 @@ def describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints:
     from shaper import __version__
 
     script = Path(sys.argv[0])
+    started_as = getattr(sys.modules["__main__"], "__spec__", None)  # by `python -m`
     partial = path.with_suffix(".part")
     partial.write_text(
         json.dumps(
@@ -124,6 +125,7 @@ def describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints:
                 "created_unix_s": round(time.time(), 3),
                 "shaper_version": __version__,
                 "script": str(script.absolute()) if script.is_file() else None,
+                "module": started_as.name.removesuffix(".__main__") if started_as is not None else None,
                 "argv": sys.argv[1:],
                 "cwd": str(Path.cwd()),
                 "stages": [

@@ -36,7 +36,8 @@ class Report:
         elements: with an accepted result, of this and earlier sessions.
         tasks: attempts that were observed, merges included.
         busy_core_s: of all attempts.
-        lost_core_s: of attempts that exceeded a limit, failed or were lost.
+        elements_before: the part of `elements` that earlier sessions of the run have done.
+        lost_core_s: of attempts that exceeded a limit, failed, were lost or were taken back.
         exhausted_core_s: the part of it that exceeded a limit.
         offered_core_s: of all connected workers.
         idle_core_s: offered and not busy.
@@ -59,6 +60,7 @@ class Report:
     offered_core_s: float
     peak_memory_mib: float | None = None
     exhausted_core_s: float = 0.0
+    elements_before: int = 0
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     decisions: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()

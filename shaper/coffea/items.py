@@ -14,6 +14,7 @@ from typing import Any
 
 from coffea.processor.executor import DEFAULT_METADATA_CACHE, FileMeta, WorkItem
 
+from shaper.code import file_stamp, fingerprint_of
 from shaper.types import Chunk, Source, Span
 
 
@@ -54,7 +55,8 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
         at = last.get(key)
         if at is not None and joined[at][0].entrystop == item.entrystart:
             before, edges = joined[at]
-            joined[at] = (replace(before, entrystop=item.entrystop), [*edges, item.entrystart])
+            joined[at] = (replace(before, entrystop=item.entrystop), edges)
+            edges.append(item.entrystart)
         else:
             last[key] = len(joined)
             joined.append((item, []))
@@ -67,7 +69,7 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
             cuts=_clusters(item) or (tuple(edges) if align else ()),
             group=item.dataset,
             payload=Piece(item, divisible=True),
-            identity=item.fileuuid.hex() if isinstance(item.fileuuid, bytes) else str(item.fileuuid),
+            identity=_identity(item),
         )
         for item, edges in joined
     ]
@@ -75,8 +77,19 @@ def sources(items: Iterable[Any], *, reshape: bool, align: bool = False) -> list
         others.sort(key=lambda item: (item.dataset, _label(item)))
     for item in others:
         group = getattr(item, "dataset", "")
-        made.append(Source(_name(_label(item), names), 1, group=group, payload=Piece(item, divisible=False)))
+        piece = Piece(item, divisible=False)
+        made.append(Source(_name(_label(item), names), 1, group=group, payload=piece, identity=_identity(item)))
     return made
+
+
+def _identity(item: Any) -> str | None:
+    """What must be the same on a resume: the file, and what the user says of it (cross-section, weights)."""
+    if isinstance(item, WorkItem):
+        uuid = item.fileuuid.hex() if isinstance(item.fileuuid, bytes) else str(item.fileuuid)
+        return f"{uuid}, metadata {fingerprint_of(item.usermeta)}"
+    if isinstance(item, FileMeta):
+        return f"{file_stamp(item.filename) or 'not a local file'}, metadata {fingerprint_of(item.metadata)}"
+    return None
 
 
 def _hashable(meta: Any) -> str | None:

@@ -14,7 +14,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shaper.errors import BadInput, Damaged, SiteError, Stalled
+import cloudpickle
+
+from shaper.errors import BadInput, CannotPickle, Damaged, SiteError, Stalled
 from shaper.monitor import result as results
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.pool import Pool
@@ -150,7 +152,7 @@ class Local:
         base = self._base()
         work: bytes | tuple[tuple[str, str], ...]
         if isinstance(task.work, Chunk):
-            work = pickle.dumps(_lean(task.work))
+            work = _pickled(task.work)
         else:
             gone = tuple(task_id for task_id in task.work.inputs if task_id not in self._results)
             if gone:
@@ -219,7 +221,7 @@ class Local:
                 worker,
                 report.detail,
                 ref,
-                report.skipped,
+                _skipped_spans(task, report),
                 report.skip_reasons,
                 report.system_oom,
                 report.error,
@@ -286,6 +288,27 @@ class Local:
             shutil.rmtree(self.run_dir / "sandbox", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
+
+
+def _pickled(chunk: Chunk) -> bytes:
+    """A chunk as it travels; the plain pickler would name a payload's class in a script that tasks do not import."""
+    lean = _lean(chunk)
+    if all(span.source.payload is None for span in chunk.spans):
+        return pickle.dumps(lean)
+    try:
+        pickled: bytes = cloudpickle.dumps(lean)
+    except Exception as error:  # pickling runs the code of the user's types
+        raise CannotPickle(
+            f"the payload of source {chunk.spans[0].source.id!r} cannot be sent to a task ({error}): open files, locks "
+            "and connections in the process function"
+        ) from error
+    return pickled
+
+
+def _skipped_spans(task: Task, report: CallReport) -> tuple[Span, ...]:
+    if not isinstance(task.work, Chunk):
+        return ()
+    return tuple(Span(task.work.spans[number].source, start, stop) for number, start, stop in report.skipped)
 
 
 def _lean(chunk: Chunk) -> Chunk:

@@ -390,9 +390,18 @@ def _limited(task: Task, wanted: Usage, spec: WorkerSpec) -> tuple[Usage, Outcom
     for used, limit, how, what in limits:
         if used is not None and limit is not None and used > limit and limit / used < share:
             share, outcome, detail = limit / used, how, f"over its limit of {what}"
+    cpu_s = None if wanted.cpu_s is None else wanted.cpu_s / speed
     if outcome is Outcome.DONE:
-        return (wanted if speed == 1.0 else replace(wanted, wall_s=wall_s)), outcome, detail
+        return (wanted if speed == 1.0 else replace(wanted, wall_s=wall_s, cpu_s=cpu_s)), outcome, detail
     memory = None if wanted.memory_mib is None else min(wanted.memory_mib * share, float(given.memory_mib))
     disk = None if wanted.disk_mib is None else wanted.disk_mib * share
-    died = replace(wanted, wall_s=wall_s * share, memory_mib=memory, disk_mib=disk, result_bytes=None)
+    died = replace(
+        wanted,
+        wall_s=wall_s * share,
+        cpu_s=None if cpu_s is None else cpu_s * share,
+        memory_mib=memory,
+        disk_mib=disk,
+        result_bytes=None,
+        read_bytes=None if wanted.read_bytes is None else int(wanted.read_bytes * share),
+    )
     return died, outcome, detail

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shaper.types import Outcome, Resources, Span, Usage
+from shaper.types import Outcome, Resources, Usage
+
+SkippedRange = tuple[int, int, int]  # position of the span in the chunk, first element, one past the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class CallReport:
     usage: Usage
     detail: str = ""
     checksum: str | None = None
-    skipped: tuple[Span, ...] = ()
+    skipped: tuple[SkippedRange, ...] = ()
     skip_reasons: tuple[str, ...] = ()
     error: bytes | None = None
     system_oom: bool = False

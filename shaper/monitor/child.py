@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Number
 from typing import Any, NoReturn
 
@@ -21,9 +22,9 @@ import cloudpickle
 
 from shaper.errors import Damaged
 from shaper.monitor import result as results
-from shaper.monitor.call import Call
+from shaper.monitor.call import Call, SkippedRange
 from shaper.monitor.sample import read_bytes, text
-from shaper.types import Chunk, Skipped, Span
+from shaper.types import Chunk, Skipped
 
 # Pickled where the parent must not load them itself.
 Functions = tuple[Callable[[Chunk], Any], Callable[[Any, Any], Any]] | bytes
@@ -51,7 +52,7 @@ class Note:
     wall_s: float | None = None
     size_bytes: int | None = None
     checksum: str | None = None
-    skipped: tuple[Span, ...] = ()
+    skipped: tuple[SkippedRange, ...] = ()
     skip_reasons: tuple[str, ...] = ()
     detail: str = ""
     error: bytes | None = None
@@ -81,7 +82,7 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
             try:
                 stream.flush()
             except Exception:  # the user may have replaced or closed it
-                status = status or 0
+                continue
         os._exit(status)
 
 
@@ -141,9 +142,13 @@ def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
         return _raised(error, time.perf_counter() - started)
     wall_s = time.perf_counter() - started
     note = Note("done", wall_s)
-    if isinstance(value, Skipped):
-        note.skipped, note.skip_reasons, value = value.spans, value.reasons, value.value
-        if value is None:
+    if isinstance(value, Skipped) and isinstance(call.work, bytes):
+        try:
+            note.skipped, whole = _skipped(chunk, value)
+        except _BadSkip as error:
+            return Note("raised", wall_s, detail=str(error))
+        note.skip_reasons, value = value.reasons, value.value
+        if whole:
             return note
     try:
         note.size_bytes, note.checksum = results.write(value, call.result_path)
@@ -153,6 +158,29 @@ def _attempt(call: Call, codes: Mapping[str, Functions]) -> Note:
         kind = type(value).__name__
         return Note("unpicklable", wall_s, detail=f"the result ({kind}) cannot be pickled: {error}")
     return note
+
+
+class _BadSkip(ValueError):
+    """The user's function skipped what it was not given, or left a rest without a result."""
+
+
+def _skipped(chunk: Chunk, said: Skipped) -> tuple[tuple[SkippedRange, ...], bool]:
+    """Where the skipped spans lie in the chunk, and whether they are all of it."""
+    found: list[SkippedRange] = []
+    for span in said.spans:
+        for position, given in enumerate(chunk.spans):
+            if given.source.id == span.source.id and given.start <= span.start and span.stop <= given.stop:
+                found.append((position, span.start, span.stop))
+                break
+        else:
+            raise _BadSkip(f"the function returned Skipped with {span}, which is not in its chunk {chunk}")
+    for (position, _, stop), (following, start, _) in pairwise(sorted(found)):
+        if position == following and start < stop:
+            raise _BadSkip(f"the function returned Skipped with element {start} of {chunk.spans[position]} twice")
+    whole = sum(stop - start for _, start, stop in found) == chunk.elements
+    if said.value is None and not whole:
+        raise _BadSkip("the function returned Skipped(None, ...) for a part of its chunk: give the value of the rest")
+    return tuple(found), whole
 
 
 class _TypeChanged(TypeError):

@@ -47,13 +47,18 @@ class _Reader:
         return data
 
 
+def partial(path: str) -> str:
+    """The name of a result while it is written."""
+    return f"{path}.part"
+
+
 def write(value: object, path: str) -> tuple[int, str]:
     """Pickle a value to `path`; return size in bytes and checksum. Until it is whole it has another name."""
-    partial = f"{path}.part"
+    part = partial(path)
     try:
         # The plain pickler is several times faster; functions and classes of a script need cloudpickle's.
         for pickler in (pickle.Pickler, cloudpickle.Pickler):
-            with open(partial, "wb", buffering=1 << 18) as file:  # noqa: PTH123
+            with open(part, "wb", buffering=1 << 18) as file:  # noqa: PTH123
                 writer = _Writer(file)
                 try:
                     pickler(writer, protocol=5).dump(value)
@@ -62,9 +67,9 @@ def write(value: object, path: str) -> tuple[int, str]:
                         raise
                     continue
             break
-        os.rename(partial, path)  # noqa: PTH104
+        os.rename(part, path)  # noqa: PTH104
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        Path(part).unlink(missing_ok=True)
         raise
     return writer.size_bytes, f"{writer.crc:08x}"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shaper.monitor import child, sample
+from shaper.monitor import result as results
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.child import Functions, Note
 from shaper.types import Outcome, Usage
@@ -49,16 +50,14 @@ def adopt_orphans() -> None:
 def supervise(connection: Connection, codes: Mapping[str, Functions]) -> NoReturn:
     """Answer calls from `connection` with reports until it closes; then end everything and exit."""
     adopt_orphans()
-    ooms = sample.oom_kills(sample.text("/proc/vmstat") or "")
     try:
         while True:
             try:
                 call: Call = pickle.loads(connection.recv_bytes())
             except (EOFError, OSError):
                 break
-            attempt = _Attempt(call, codes, connection, ooms)
+            attempt = _Attempt(call, codes, connection)
             report = attempt.run()
-            ooms = attempt.ooms
             if attempt.abandoned:
                 break
             try:
@@ -95,8 +94,8 @@ def kill_descendants(keep: frozenset[int] = frozenset()) -> None:
 class _Attempt:
     """One call from fork to report."""
 
-    def __init__(self, call: Call, codes: Mapping[str, Functions], connection: Connection, ooms: int) -> None:
-        self.call, self.codes, self.connection, self.ooms = call, codes, connection, ooms
+    def __init__(self, call: Call, codes: Mapping[str, Functions], connection: Connection) -> None:
+        self.call, self.codes, self.connection = call, codes, connection
         self.abandoned = False
         self.cancelled = False
         self.exceeded: tuple[Outcome, str] | None = None
@@ -111,6 +110,8 @@ class _Attempt:
         self._pss_pids: list[int] = []
 
     def run(self) -> CallReport:
+        # Of this attempt's time only: the system may have killed others before.
+        self._oom_kills = sample.oom_kills(sample.text("/proc/vmstat") or "")
         self.started = time.monotonic()
         self._cpu_at = self.started
         sandbox = Path(self.call.sandbox)
@@ -281,7 +282,7 @@ class _Attempt:
         imported = note.imported if note is not None else ()
         if self.exceeded is not None or self.cancelled:
             # A result that was finished in the same moment does not count: it would be taken by nobody.
-            Path(call.result_path).unlink(missing_ok=True)
+            self._discard()
             self._keep_logs()
             if self.exceeded is not None:
                 return CallReport(call.name, self.exceeded[0], usage, self.exceeded[1], imported=imported)
@@ -297,6 +298,7 @@ class _Attempt:
                 skip_reasons=note.skip_reasons,
                 imported=imported,
             )
+        self._discard()
         tail = self._keep_logs()
         if note is not None and note.tag == "damaged":
             return CallReport(call.name, Outcome.LOST, usage, note.detail, damaged=note.damaged)
@@ -318,12 +320,15 @@ class _Attempt:
         if number != signal.SIGKILL:
             name = signal.Signals(number).name
             return CallReport(self.call.name, Outcome.FAILED, usage, f"the process crashed: {name}{ended}")
-        ooms = sample.oom_kills(sample.text("/proc/vmstat") or "")
-        if ooms > self.ooms:
-            self.ooms = ooms
+        if sample.oom_kills(sample.text("/proc/vmstat") or "") > self._oom_kills:
             detail = f"the system killed it for memory at {show_mib(self.peak_mib)}"
             return CallReport(self.call.name, Outcome.OUT_OF_MEMORY, usage, detail, system_oom=True)
         return CallReport(self.call.name, Outcome.LOST, usage, "the process was killed (SIGKILL) from outside")
+
+    def _discard(self) -> None:
+        """Remove what there is of a result, whole or in part."""
+        for path in (self.call.result_path, results.partial(self.call.result_path)):
+            Path(path).unlink(missing_ok=True)
 
     def _keep_logs(self) -> str:
         """Remove empty logs; return the end of standard error."""

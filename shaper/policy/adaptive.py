@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from shaper.models.beliefs import LEARNING, Beliefs, GroupBeliefs, size_of
+from shaper.models.beliefs import LEARNING, Beliefs
+from shaper.models.group import GroupBeliefs, size_of
 from shaper.policy import chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
@@ -129,8 +130,9 @@ class Adaptive:
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
         for group in backlog.groups:
-            shown[group.stage] += group.in_flight
-            free -= group.in_flight / self._slots(group, beliefs, capacity)
+            if group.in_flight:
+                shown[group.stage] += group.in_flight
+                free -= group.in_flight / self._slots(group, beliefs, capacity)
         for stage in backlog.stages:
             # Tasks of groups that have nothing left to cut: taken to hold little, rather than leave workers idle.
             free -= (stage.in_flight - shown[stage.stage]) / self._roomiest.get(stage.stage, float(capacity.cores))

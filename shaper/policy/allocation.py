@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shaper.models.beliefs import GroupBeliefs
+from shaper.models.group import GroupBeliefs
 from shaper.policy.chunksize import limited, targeted
 from shaper.policy.settings import Settings
 from shaper.types import Capacity, Resources

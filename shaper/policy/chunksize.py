@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from shaper.models.beliefs import GroupBeliefs
+from shaper.models.group import GroupBeliefs
 from shaper.models.line import Line
 from shaper.policy.settings import Settings
 from shaper.types import Capacity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shaper.models.beliefs import GroupBeliefs
+from shaper.models.group import GroupBeliefs
 from shaper.policy import verdict
 from shaper.policy.allocation import rounded
 from shaper.policy.chunksize import limited

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from shaper.errors import BadInput
 from shaper.models.beliefs import Beliefs
@@ -27,6 +27,8 @@ from shaper.types import (
 )
 from shaper.units import show_count
 
+OnExhaustion = Literal["fail", "halve", "split"]
+
 
 @dataclass(frozen=True)
 class Fixed:
@@ -35,14 +37,15 @@ class Fixed:
     Args:
         chunksize: elements per task.
         resources: of each task; a whole worker where not given.
-        on_exhaustion: `fail` gives the piece up; `halve` tries the largest worker, then cuts it in two.
+        on_exhaustion: `fail` gives the piece up; `halve` tries the largest worker, then cuts it in two; `split` cuts
+            it at once, as under a cap.
         retries: how often a piece whose function raised is run again.
         fan_in: results per merge.
     """
 
     chunksize: int
     resources: Resources | None = None
-    on_exhaustion: Literal["fail", "halve"] = "fail"
+    on_exhaustion: OnExhaustion = "fail"
     retries: int = 1
     fan_in: int = 8
     name: str = "fixed"
@@ -51,8 +54,8 @@ class Fixed:
         whole_number("chunksize", self.chunksize, 1)
         whole_number("retries", self.retries, 0)
         whole_number("fan_in", self.fan_in, 2)
-        if self.on_exhaustion not in ("fail", "halve"):
-            raise BadInput(f"on_exhaustion is 'fail' or 'halve', got {self.on_exhaustion!r}")
+        if self.on_exhaustion not in get_args(OnExhaustion):
+            raise BadInput(f"on_exhaustion is 'fail', 'halve' or 'split', got {self.on_exhaustion!r}")
 
     def shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         """Ask for as many tasks as the workers hold, and a few that wait."""
@@ -101,7 +104,7 @@ class Fixed:
         what = verdict.describe(seen)
         if self.on_exhaustion == "fail":
             return GiveUp(what)
-        whole = whole_worker(capacity)
+        whole = whole_worker(capacity) if self.on_exhaustion == "halve" else None
         given = seen.task.resources
         if seen.outcome is Outcome.OUT_OF_MEMORY and whole is not None and whole.memory_mib > given.memory_mib:
             more = replace(given, cores=whole.cores, memory_mib=whole.memory_mib)

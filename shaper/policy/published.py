@@ -41,7 +41,7 @@ from shaper.types import (
 from shaper.units import parse_mib, show_count, show_mib
 from shaper.work import split
 
-_STEP_MIB = 250
+_STEP_MIB = 250e6 / 2**20
 _COMPLETIONS = 5
 
 
@@ -78,6 +78,11 @@ class Published:
                 parse_mib(value, name)
         if self.reading not in ("max-seen", "target"):
             raise BadInput(f"reading is 'max-seen' or 'target', got {self.reading!r}")
+
+    @property
+    def prior(self) -> Beliefs:
+        """Nothing is known, and nothing is ever forgotten: the rule has no notion of a change."""
+        return Beliefs(without=frozenset({"surprise"}))
 
     def shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         """Fill the workers with tasks of the fitted size."""
@@ -148,8 +153,8 @@ class Published:
         about = beliefs.about(category)
         if about.done < _COMPLETIONS:
             return whole
-        steps = -(-about.most_mib // _STEP_MIB)
-        return Resources(1, int(min(whole.memory_mib, max(1, steps) * _STEP_MIB)))
+        steps = max(1, math.ceil(about.most_mib / _STEP_MIB))
+        return Resources(1, min(whole.memory_mib, math.ceil(steps * _STEP_MIB)))
 
     def _chunksize(self, category: str, beliefs: Beliefs, capacity: Capacity) -> tuple[int, str]:
         about = beliefs.about(category)
@@ -168,8 +173,9 @@ class Published:
 
 
 def _inverse(bins: Bins, target: float) -> float | None:
-    """Fit size on the measured value by least squares and evaluate at the target (as the shipped code did).
+    """Fit size on the measured value by least squares and evaluate at the target, an inverse regression.
 
+    The fit is through the means of half octaves of size, of which each remembers its recent successes.
     None where larger tasks were not seen to use more: the paper is silent there, and an evaluation would be nonsense.
     """
     rows = [(math.exp(b.log_y), b.x, b.weight) for b in bins.values()]

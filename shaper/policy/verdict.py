@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shaper.models.beliefs import Beliefs, GroupBeliefs
+from shaper.models import Beliefs, GroupBeliefs
 from shaper.types import Accept, Chunk, GiveUp, Merge, Observation, Outcome, Retry, Split, Verdict, Work
 from shaper.units import show_mib, show_seconds
 from shaper.work import by_source, split

@@ -85,16 +85,8 @@ def done_elements(records: Records) -> int:
     if last.end is not None and "elements_done" in last.end:
         return int(last.end["elements_done"])
     mine = [t for t in records.tasks if t["at_s"] >= last.offset_s and t["work"] == "process"]
-    new: int = sum(t["elements"] - _skipped(t) for t in mine if t["verdict"] == "accept")
+    new: int = sum(t["elements"] - t.get("skipped_elements", 0) for t in mine if t["verdict"] == "accept")
     return int(last.run.get("already_done_elements", 0)) + new
-
-
-def _skipped(task: Entry) -> int:
-    total = 0
-    for span in task.get("skipped", ()):
-        start, _, stop = span.rpartition("[")[2].rstrip("]").partition(":")
-        total += int(stop) - int(start)
-    return total
 
 
 def all_elements(records: Records) -> int:

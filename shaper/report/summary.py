@@ -15,7 +15,7 @@ def print_summary(report: Report, console: Console | None = None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")
-    rate = report.elements / report.makespan_s if report.makespan_s else 0.0
+    rate = (report.elements - report.elements_before) / report.makespan_s if report.makespan_s else 0.0
     table.add_row(
         "elements", f"{show_count(report.elements)} in {show_seconds(report.makespan_s)}, {show_count(rate)}/s"
     )

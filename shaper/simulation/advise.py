@@ -7,6 +7,7 @@ are bought that hold exactly such tasks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,13 +15,16 @@ from typing import Any
 
 from shaper.engines import WorkerSpec
 from shaper.errors import BadInput, Incomplete
-from shaper.policy import Adaptive
+from shaper.policy import Adaptive, Fixed, Policy
 from shaper.simulation.simulate import Case, Figures, simulate
+from shaper.types import Resources
 from shaper.units import show_count, show_mib, show_seconds
 
 _COUNTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _MEMORY = (0.5, 1.0, 2.0)  # per core, of what the case has
 _USELESS = 0.05  # twice the workers for a run shorter by less than this: they wait for something else
+_RISK = 0.01  # that a task exceeds the memory that its workers are bought with
+_SAME_PLACE = 0.05
 _FIXED_SHARES = (0.02, 0.05, 0.10, 0.20)
 
 
@@ -64,10 +68,12 @@ def options(case: Any, price_per_core_hour: float | None = None, seed: int = 0) 
     return found
 
 
-def option(case: Any, spec: WorkerSpec, price_per_core_hour: float | None, seed: int) -> Option:
-    """Simulate the case on workers of one kind."""
+def option(
+    case: Any, spec: WorkerSpec, price_per_core_hour: float | None, seed: int, policy: Policy | None = None
+) -> Option:
+    """Simulate the case on workers of one kind, by default under Adaptive."""
     try:
-        figures = simulate(replace(case, workers=(spec,)), Adaptive(), seed)
+        figures = simulate(replace(case, workers=(spec,)), policy or Adaptive(), seed)
     except Incomplete:
         return Option(spec, None, None)
     hours = figures.offered_core_s / 3600
@@ -123,6 +129,15 @@ class Orders:
             f"({one.makespan_s / self.acquired.makespan_s:.2f} of the time)"
             for share, one in self.configured
         ]
+        done = [one for _, one in self.configured if one.figures is not None]
+        if done:
+            best = min(done, key=lambda one: one.makespan_s)
+            ratio, more = best.makespan_s / self.acquired.makespan_s, best.workers.memory_mib
+            verdict = "the same place" if abs(ratio - 1.0) <= _SAME_PLACE else "different places"
+            lines.append(
+                f"they end at {verdict}: the best size configured beforehand takes {ratio:.2f} of the time, on workers "
+                f"with {more / self.acquired.workers.memory_mib:.2f} of the memory"
+            )
         return "\n".join(lines)
 
 
@@ -142,7 +157,8 @@ def orders(case: Case, seed: int = 0) -> Orders:
     assert memory is not None
     for share in _FIXED_SHARES:
         size = wall.intercept * (1.0 - share) / (share * max(wall.slope, 1e-12))
-        need = memory.upper(max(1.0, size), 0.02)
-        spec = WorkerSpec(first.cores, max(1, round(first.cores * need)), max(1, cores // first.cores))
-        found.append((share, option(case, spec, None, seed)))
+        size = max(1, round(size))
+        need_mib = math.ceil(memory.upper(size, _RISK))
+        spec = WorkerSpec(first.cores, first.cores * need_mib, max(1, cores // first.cores))
+        found.append((share, option(case, spec, None, seed, Fixed(size, Resources(1, need_mib), "halve"))))
     return Orders(acquired, tuple(found))

@@ -27,10 +27,10 @@ def drawn(seed: int) -> Scenario:
         return bool(rng.random() < share)
 
     cores = int(rng.choice([1, 2, 4, 8, 16, 32]))
-    memory_per_core = between(700, 6000)
+    mib_per_core = between(700, 6000)
     total_cores = between(10, 10_000)
     count = max(1, round(total_cores / cores))
-    workers = [_workers(cores, memory_per_core, count, rng, chance)]
+    workers = [_workers(cores, mib_per_core, count, rng, chance)]
     if chance(0.25):
         other = int(rng.choice([1, 4, 16, 64]))
         workers.append(
@@ -38,14 +38,14 @@ def drawn(seed: int) -> Scenario:
         )
     smallest = min(spec.memory_mib / spec.cores for spec in workers)
     # Tight intercepts too: an empty task needs up to four fifths of a core's share.
-    intercept = between(60, max(61, 0.8 * smallest))
+    empty_mib = between(60, max(61, 0.8 * smallest))
     core_s = sum(spec.cores * spec.count for spec in workers) * between(120, 3600)
     elements = int(between(1e5, 1e8))
     s_per_element = core_s / elements
     fixed_s = between(0.05, 60)
     fits = between(max(20.0, fixed_s / s_per_element / 10), max(40.0, elements / 50))  # elements in a core's share
     power = float(rng.choice([1.0, 1.0, 0.7, 1.2]))
-    mib_per_element = max(0.0, smallest - intercept) / fits * (fits / 1000.0) ** (1.0 - power)
+    mib_per_element = max(0.0, smallest - empty_mib) / fits * (fits / 1000.0) ** (1.0 - power)
     load = Workload(
         sources=min(elements, int(between(1, 5000))),
         elements=elements,
@@ -57,7 +57,7 @@ def drawn(seed: int) -> Scenario:
         s_per_element=s_per_element,
         time_noise=between(0.02, 0.4),
         complexity=between(0.02, 0.4),
-        memory_mib=intercept,
+        memory_mib=empty_mib,
         empty_noise=between(0.005, 0.08),
         mib_per_element=mib_per_element,
         memory_noise=between(0.01, 0.3),
@@ -79,11 +79,11 @@ def drawn(seed: int) -> Scenario:
     )
 
 
-def _workers(cores: int, memory_per_core: float, count: int, rng: Any, chance: Any) -> WorkerSpec:
+def _workers(cores: int, mib_per_core: float, count: int, rng: Any, chance: Any) -> WorkerSpec:
     lifetime_s = math.exp(rng.uniform(math.log(900), math.log(7200))) if chance(0.2) else None
     return WorkerSpec(
         cores,
-        round(cores * memory_per_core),
+        round(cores * mib_per_core),
         count,
         lifetime_mean_s=lifetime_s,
         rejoin_s=30.0 if lifetime_s is not None else None,

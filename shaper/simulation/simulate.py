@@ -267,18 +267,22 @@ def lower_bound_s(scenario: Case, worlds: Mapping[str, Drawn]) -> float:
 
 
 def fixed_grid(scenario: Case) -> list[Fixed]:
-    """The fixed settings a user might have tried: powers of two, and every way to share the workers' memory evenly."""
+    """The fixed settings a user might have tried: powers of two, and the ways to share the workers' memory evenly.
+
+    Up to eight tasks side by side every number of them; beyond, powers of two, three quarters and all of the cores.
+    """
     shares = sorted(
         {
-            (1, spec.memory_mib // k)
+            (1, max(1, spec.memory_mib // k))
             for spec in scenario.workers
-            for k in {spec.cores, max(1, spec.cores * 3 // 4), max(1, spec.cores // 2), 1}
+            for k in {*range(1, 9), *(2**n for n in range(3, 12)), spec.cores * 3 // 4, spec.cores}
+            if 1 <= k <= spec.cores
         }
     )
     sources = [source.elements or 0 for drawn in scenario.worlds(0).values() for source in drawn.sources]
     elements, largest = sum(sources), max(sources)
     # Chunks of a fixed setting end with their source: beyond the largest all sizes are the same.
-    sizes = [2**n * 1024 for n in range(11) if elements / _TASKS <= 2**n * 1024 <= min(elements, 2 * largest)]
+    sizes = [2**n for n in range(31) if elements / _TASKS <= 2**n <= min(elements, 2 * largest)]
     return [Fixed(size, Resources(*share), "halve") for size in sizes or [max(1, elements // 10)] for share in shares]
 
 
@@ -289,10 +293,10 @@ def best_fixed(scenario: Case, seed: int = 0) -> tuple[Fixed, Figures]:
         BadInput: none does.
     """
     best: tuple[Fixed, Figures] | None = None
-    grid = fixed_grid(scenario)
+    grid, worlds = fixed_grid(scenario), scenario.worlds(seed)
     middle = math.log(grid[len(grid) // 2].chunksize)
     for policy in sorted(grid, key=lambda policy: abs(math.log(policy.chunksize) - middle)):
-        if best is not None and fixed_bound_s(scenario, policy, seed) >= _SAME * best[1].makespan_s:
+        if best is not None and fixed_bound_s(scenario, policy, worlds) >= _SAME * best[1].makespan_s:
             continue
         try:
             found = simulate(scenario, policy, seed)
@@ -305,7 +309,7 @@ def best_fixed(scenario: Case, seed: int = 0) -> tuple[Fixed, Figures]:
     return best
 
 
-def fixed_bound_s(scenario: Case, policy: Fixed, seed: int) -> float:
+def fixed_bound_s(scenario: Case, policy: Fixed, worlds: Mapping[str, Drawn]) -> float:
     """What a fixed setting takes at least, so that a grid need not run what cannot win: 0 where it is not known."""
     if not isinstance(scenario, Scenario):
         return 0.0
@@ -315,7 +319,7 @@ def fixed_bound_s(scenario: Case, policy: Fixed, seed: int) -> float:
         for spec in scenario.workers
     )
     tasks = work_s = 0.0
-    for stage, drawn in scenario.worlds(seed).items():
+    for stage, drawn in worlds.items():
         load = scenario.workloads[stage]
         count = sum(-(-(source.elements or 0) // policy.chunksize) for source in drawn.sources)
         speedup = 1.0 / (load.serial_share + (1.0 - load.serial_share) / resources.cores)
@@ -351,4 +355,4 @@ def _fixed(scenario: Case) -> Fixed:
     if not isinstance(scenario, Scenario) or scenario.fixed is None:
         return best_fixed(scenario)[0]
     chunksize, cores, memory_mib = scenario.fixed
-    return Fixed(chunksize, Resources(cores, memory_mib), "fail")
+    return Fixed(chunksize, Resources(cores, memory_mib), scenario.on_exhaustion)

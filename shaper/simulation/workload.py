@@ -13,6 +13,9 @@ B, m    memory per element, MiB; its noise              .00906, .06     Fig. 4 a
 c       complexity of a source, log-normal              .10             spread of the points of Fig. 5
 t       noise of the time per element                   .08             spread of the points of Fig. 5
         sizes of sources, log-normal, clipped           .85, 524288     219 files, 51 million events, "very uneven"
+o       each further source of a chunk, s               .5              ours: opening a file is a small part of F
+        size of a result, MiB                           20              ours; 412 MB in big-results, as in the paper
+M, r    fixed cost of a merge, s; MiB per second        2, 200          ours: an unpickled histogram on a local disk
 
 All noise is log-normal with mean log 0; what is drawn depends on the seed, the work and the attempt alone.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 import shaper
 from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed, SiteError
+from shaper.types import Span
 from tests.conftest import ROOT, needs
 from tests.engines.chaos import descendants
 
@@ -81,6 +83,54 @@ def test_changed_code_and_inputs_are_refused_by_name(tmp_path: Path) -> None:
         shaper.run({"a": 1000, "b": 1}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
     with pytest.raises(Changed, match="source 'a' has changed"):
         shaper.run({"a": 999}, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+    with pytest.raises(Changed, match="source 'a' has changed"):
+        shaper.run([shaper.Source("a", 1000, group="g")], process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+
+
+def test_another_payload_is_another_input(tmp_path: Path) -> None:
+    def weighted(weight: float) -> Any:
+        sources = [shaper.Source("a", 1000, payload={"names": {"x", "y", "z"}, "weight": weight})]
+        return shaper.run(sources, process=count, merge=add, run_dir=tmp_path, **OPTIONS)
+
+    assert weighted(1.0).report.tasks > 0
+    assert weighted(1.0).report.tasks == 0
+    with pytest.raises(Changed, match="source 'a' has changed"):
+        weighted(2.0)
+
+
+def test_a_payload_may_be_of_a_class_of_the_script_itself(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import shaper\n"
+        "class Sample:\n    weight = 3\n"
+        "def process(chunk):\n"
+        "    if chunk.spans[0].source == 'b':\n        return shaper.Skipped(None, chunk.spans, ('not wanted',))\n"
+        "    return chunk.spans[0].source.payload.weight * chunk.elements\n"
+        "sources = [shaper.Source(name, 10, payload=Sample(), group=name) for name in 'ab']\n"
+        "found = shaper.run(sources, process=process, merge=lambda a, b: a + b, run_dir='r', cores=1, memory='500MB')\n"
+        "print(found.value, len(found.report.skipped))\n"
+    )
+    done = subprocess.run([sys.executable, script.name], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["30", "1"]
+
+
+@pytest.mark.parametrize(
+    ("skipped", "message"),
+    [
+        (lambda chunk: shaper.Skipped(None, (half(chunk.spans[0]),)), "for a part of its chunk"),
+        (lambda chunk: shaper.Skipped(1, (half(chunk.spans[0]),) * 2), "twice"),
+        (lambda chunk: shaper.Skipped(1, (Span(chunk.spans[0].source, 5000, 5001),)), "not in its chunk"),
+    ],
+)
+def test_what_is_skipped_must_be_of_the_chunk_and_leave_a_value(tmp_path: Path, skipped: Any, message: str) -> None:
+    with pytest.raises(ProcessFailed, match=message):
+        shaper.run(
+            {"a": 1000}, process=skipped, merge=add, run_dir=tmp_path, policy=shaper.policy.Fixed(500), **OPTIONS
+        )
+
+
+def half(span: Span) -> Span:
+    return Span(span.source, span.start, span.start + max(1, len(span) // 2))
 
 
 def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
@@ -173,7 +223,7 @@ def test_ctrl_c_stops_leaves_nothing_and_says_how_to_resume(tmp_path: Path) -> N
         if manager.poll() is None:
             manager.kill()
             manager.wait()
-    assert f"to go on: shaper resume {tmp_path / 'run'}" in said
+    assert re.search(rf"to go on: .*shaper resume {tmp_path / 'run'}$", said, re.MULTILINE)
     assert not any(Path(f"/proc/{pid}").exists() for pid in below)
     last = json.loads((tmp_path / "run" / "records.jsonl").read_text().splitlines()[-1])
     assert (last["kind"], last["status"]) == ("end", "interrupted")
@@ -182,8 +232,10 @@ def test_ctrl_c_stops_leaves_nothing_and_says_how_to_resume(tmp_path: Path) -> N
 def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import shaper, time\n"
-        "def process(chunk):\n    open('started', 'w').close()\n    time.sleep(60)\n"
+        "import os, shaper, time\n"
+        "def process(chunk):\n"
+        "    open(os.environ['TMPDIR'] + '/mine', 'w').close()\n"
+        "    open('started', 'w').close()\n    time.sleep(60)\n"
         "shaper.run({'a': 10}, process=process, merge=max, run_dir='r', cores=1, memory='500MB')\n"
     )
     holder = subprocess.Popen([sys.executable, script.name], cwd=tmp_path, stderr=subprocess.DEVNULL)
@@ -191,6 +243,7 @@ def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: P
         wait_for(lambda: (tmp_path / "started").exists())
         with pytest.raises(BadInput, match=rf"in use by process {holder.pid}"):
             shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
+        assert list((tmp_path / "r" / "sandbox").glob("*/mine"))
     finally:
         holder.send_signal(signal.SIGTERM)
         assert holder.wait(10) != 0

@@ -350,6 +350,9 @@ def test_the_same_directory_resumes_and_another_processor_is_refused(executor, f
     assert log.read_text().splitlines() == before + after
     with pytest.raises(Changed):
         runner(executor())(fileset, counting)
+    other = {name: {**entry, "metadata": {"xsec": 2.0}} for name, entry in fileset.items()}
+    with pytest.raises(Changed, match="has changed"):
+        runner(executor())(other, processor)
     # A second analysis with one executor is a run of its own.
     assert runner(mine)(fileset, counting)["events"] == EVENTS
     assert (tmp_path / "run" / "processing-2").is_dir()

@@ -86,6 +86,18 @@ def test_adaptive_finishes_any_world_with_few_wasted_attempts(
     assert result.report.splits + result.report.retries <= 0.25 * result.report.tasks + 30
 
 
+def test_losses_that_have_nothing_to_do_with_the_length_do_not_cut_without_end() -> None:
+    cost = line(0.0, 0.01, 77, 0.2, 0.0)
+    result = run(shaper.policy.Adaptive(), cost, 300_000, [WorkerSpec(4, 8000, 1)], loss_rate=0.02)
+    assert result.report.tasks <= 30_000
+
+
+def test_where_only_ignorance_speaks_against_larger_tasks_they_are_tried() -> None:
+    cost = line(1.0, 0.001, 1900, 0.03, 0.2)
+    result = run(shaper.policy.Adaptive(first_guess=1), cost, 300_000, [WorkerSpec(16, 32_000, 19)])
+    assert result.report.tasks <= 3000
+
+
 def test_adaptive_from_any_guess_is_as_good_as_the_best_fixed_chunksize() -> None:
     cost = line(20, 2.5e-3, 250, 0.0095, 0.06)
     elements, workers = 15_000_000, [WorkerSpec(4, 8000, 10)]

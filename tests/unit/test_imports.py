@@ -64,7 +64,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 def test_only_the_outer_rooms_import_journal_and_records() -> None:
-    outer = {"api", "coffea", "cli", "report", "tally", "simulation", "__init__", "__main__"}
+    outer = {"api", "session", "coffea", "cli", "report", "tally", "simulation", "__init__", "__main__"}
     for path in FILES:
         if room_of(path) not in outer | {"journal", "records"}:
             assert not {"shaper.journal", "shaper.records"} & imported(path), path

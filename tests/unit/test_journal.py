@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from shaper import journal
-from shaper.errors import Damaged
+from shaper.errors import Changed, Damaged
 from shaper.journal import Journal
 from shaper.ledger import StagePlan
 from shaper.types import Accept, Merge, Observation, Outcome, ResultRef, Retry, Source, Usage
@@ -64,6 +64,35 @@ def test_a_cut_last_line_is_dropped_and_the_next_session_does_not_continue_it(tm
     Journal(path, 2).close()
     lines = path.read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["session", "stage", "done", "session"]
+
+
+def test_a_last_line_that_cannot_be_read_is_dropped_whole_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / journal.NAME
+    written(path).close()
+    path.write_bytes(path.read_bytes()[:-5] + b"\n")
+    with pytest.warns(UserWarning, match="the last line cannot be read"):
+        assert set(journal.read(path).results) == {"1.1"}
+    Journal(path, 2).close()
+    assert set(journal.read(path).results) == {"1.1"}
+
+
+def test_a_line_that_was_removed_takes_the_merges_of_its_result_along_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / journal.NAME
+    made = written(path)
+    made.record(done("1.3", Merge(("1.1", "1.2"), 200)), Accept())
+    made.close()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"1.1","stage"' not in line))
+    assert set(journal.read(path).results) == {"1.2"}
+
+
+def test_a_session_that_was_killed_between_two_stages_can_be_resumed(tmp_path: Path) -> None:
+    path = tmp_path / journal.NAME
+    written(path).close()
+    other = StagePlan("other", (Source("a", 10),))
+    journal.check(journal.read(path), [PLAN, other], {"processing": "f", "other": "g"}, tmp_path)
+    with pytest.raises(Changed, match="holds the stages processing"):
+        journal.check(journal.read(path), [other], {"other": "g"}, tmp_path)
 
 
 def test_a_corrupt_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from shaper.models.group import Model
 from shaper.models.line import Bins, Line, fit, with_observation
 
 
@@ -55,6 +56,18 @@ def test_the_stated_risk_is_kept(sigma: float) -> None:
     assert over / total <= 0.03
     # Nor is that bought with room for twice the noise, once there is enough noise to tell from the prior's.
     assert sigma < 0.1 or over / total >= 0.002
+
+
+def test_one_in_fifty_that_failed_counts_as_one_in_fifty_however_many_there_were() -> None:
+    rng = np.random.default_rng(1)
+    model = Model()
+    for _ in range(5000):
+        y = 1000.0 * float(rng.lognormal(0, 0.1))
+        limit = 1000.0 * math.exp(0.1 * 2.05)
+        model = model.passed(800.0, limit, None) if y > limit else model.observed(800.0, y, None)
+    assert sum(b.weight for b in model.exceeded.values()) <= 0.2 * sum(b.weight for b in model.bins.values())
+    assert model.line is not None
+    assert model.line.median(800.0) == pytest.approx(1000, rel=0.1)
 
 
 def test_exhausted_attempts_raise_the_line_but_do_not_count_as_samples() -> None:

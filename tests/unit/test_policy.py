@@ -6,7 +6,9 @@ import pytest
 
 from shaper.errors import BadInput
 from shaper.models import Beliefs
+from shaper.models.line import Line
 from shaper.policy import Adaptive, Fixed, Published
+from shaper.policy.chunksize import Size, tail
 from shaper.types import (
     Accept,
     Backlog,
@@ -178,12 +180,12 @@ def test_fixed_fills_every_slot_and_no_more() -> None:
 # -- published, step by step -------------------------------------------------------------------------------------------
 
 
-def test_published_gives_a_whole_worker_until_five_have_finished_then_the_most_seen_in_steps_of_250() -> None:
+def test_published_gives_a_whole_worker_until_five_have_finished_then_the_most_seen_in_steps_of_250_mb() -> None:
     policy, beliefs = Published(1000), Beliefs()
     for number in range(5):
         assert policy.allocate(chunk(), beliefs, capacity()) == Resources(4, 8000)
         beliefs = beliefs.updated(seen(task(number=number), memory_mib=700 + number))
-    assert policy.allocate(chunk(), beliefs, capacity()) == Resources(1, 750)
+    assert policy.allocate(chunk(), beliefs, capacity()) == Resources(1, 716)  # 750 MB
 
 
 def test_published_climbs_from_its_allocation_to_the_largest_worker_and_then_halves() -> None:
@@ -392,6 +394,25 @@ def test_a_row_of_deaths_that_was_not_to_be_expected_is_a_change() -> None:
             done = seen(task(chunk(64_000), number=200 + other), memory_mib=940.0, wall_s=7.0)
             calm = calm.updated(dataclasses.replace(done, submitted_s=200.0 + number))
     assert calm.about("processing").alarms == 0
+
+
+def test_an_attempt_that_died_after_part_of_its_time_tells_how_much_it_would_have_needed() -> None:
+    beliefs = learnt(s_per_element=1e-3)
+    for number in range(4):
+        over = died(released(100 + number, 64_000), submitted_s=100.0 + number, at_s=100.0 + number + 1.0 + 16.0)
+        beliefs = beliefs.updated(over)
+    line = beliefs.about("processing").memory.line
+    assert line is not None
+    # A quarter of the 64 s: from 300 MiB to 2000, so about 300 + 4 * 1700 at its end.
+    assert line.median(64_000) == pytest.approx(7100, rel=0.1)
+
+
+def test_the_last_tasks_are_not_held_up_by_a_slow_manager() -> None:
+    wall = Line(floor=22.0, intercept=22.0, slope=0.0025, sigma=0.3, n=50.0)
+    settings, size = Adaptive().settings, Size(50_000, 400, "", wall)
+    # m tasks of n elements: 0.18 m for dispatch and 0.0025 n for the last are least at n = sqrt(left 0.18 / 0.0025).
+    assert tail(size, 2e6, settings, 0.18).elements == pytest.approx(12_000, rel=0.05)
+    assert tail(size, 2e6, settings, 0.0).elements < 12_000
 
 
 def test_after_a_change_sizes_are_small_and_what_is_likely_to_die_is_taken_back() -> None:

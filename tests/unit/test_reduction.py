@@ -32,6 +32,20 @@ def test_touching_ranges_join_so_that_a_result_stays_small() -> None:
     assert (root.elements, root.size_bytes) == (25, 99)
 
 
+def test_what_is_done_so_far_is_not_copied_by_every_merge() -> None:
+    count, copied = 20_000, 0
+    reduction = Reduction([Source(f"s{n}", 1) for n in range(count)])
+    for n in range(count):
+        reduction.add(result(f"r{n}", n, 0, 1))
+        while inputs := reduction.take(8, last=n == count - 1):
+            root = merged(f"m{n}.{len(reduction)}", inputs, 10)
+            copied += len(root.ranges)
+            reduction.add(root)
+    assert len(reduction) == 1
+    assert len(root.ranges) == count
+    assert copied <= 100 * count
+
+
 def test_ordered_results_merge_with_their_neighbours_only() -> None:
     reduction = Reduction(SOURCES, ordered=True)
     for row in (("c", 2, 0, 40), ("a1", 0, 0, 10), ("a3", 0, 20, 40)):

@@ -1,0 +1,317 @@
+"""What is believed about one group, or a whole category: a model of each resource, counts, and signs of a change."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from shaper.models.line import PRIOR_GROWING, Bins, Line, fit, outweighed, with_observation
+from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
+
+# So many attempts over a limit that one in twenty was to exceed, with few successes between, are a change of what is
+# processed, not bad luck: what was learnt before then is forgotten (any rest of it would still bend the line), such
+# work is taken to need at least and at most so many times its limit, and sizes stay small until some have finished.
+_SURPRISES, _SURPRISING, _CALMED = 3.0, 0.05, 0.25
+_BEYOND, _BEYOND_MOST, _PROOFS = 2.0, 8.0, 4
+_LEAST_S = 1e-6
+# An attempt that began beside fewer than so many had the data source to itself.
+_FEW = 4
+_FADING = 0.05  # share of a new observation in what is averaged over the recent ones
+# Waiting that is longer than this share of the time without it is for a source that gives no more.
+_WAITING = 0.3
+_SOURCES_KEPT = 32
+# More sources than this are not told apart.
+_MANY = 32
+_NONE: frozenset[str] = frozenset()
+_MERGED = frozenset(map(str, range(_MANY)))  # merges have no sources: their number limits nothing
+# What an earlier run taught counts as so many observations.
+_REMEMBERED = 8.0
+_GUESS = 0.5
+_TRIED = 8.0  # so many that failed at other sizes say how it grows
+_BORROWED = 4.0  # observations that the category is worth to a group without own ones
+
+
+def size_of(work: Work) -> float:
+    """The x of a piece of work: elements of a chunk, KiB of input of a merge."""
+    if isinstance(work, Merge):
+        return max(1.0, (work.input_bytes if work.input_bytes is not None else work.elements * 1024) / 1024)
+    return float(work.elements)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The observations of one resource and the line through them."""
+
+    bins: Bins = field(default_factory=dict)
+    exceeded: Bins = field(default_factory=dict)
+    n: int = 0
+    line: Line | None = None
+    refit_at: float = 0.0
+    without: frozenset[str] = _NONE
+    growing: float = PRIOR_GROWING  # noise of what each element adds, as other groups have shown it
+
+    @property
+    def guessed(self) -> bool:
+        """Whether how it grows with the size is a guess: one size finished, and hardly any larger one was tried."""
+        if len(self.bins) > 1:
+            return False
+        return sum(item.weight for key, item in self.exceeded.items() if key not in self.bins) < _TRIED
+
+    def observed(self, x: float, y: float, prior: Bins | None, sources: int = _MANY) -> Model:
+        """Learn that work of size x used y; so many sources have been seen."""
+        bins = with_observation(self.bins, x, y)
+        exceeded = outweighed(self.exceeded, bins, x)
+        n = self.n + 1
+        line = self.line
+        if line is not None and n < self.refit_at:
+            middle = line.median(x)
+            surprise = 2.5 * line.spread(x)
+            if 1 - surprise < y / middle < 1 + surprise:
+                return Model(bins, exceeded, n, line, self.refit_at, self.without, self.growing)
+        return self._refitted(bins, exceeded, n, prior, sources)
+
+    def passed(self, x: float, limit: float, prior: Bins | None, sources: int = _MANY) -> Model:
+        """Learn that work of size x needed more than `limit`."""
+        if "censoring" in self.without:
+            return self
+        exceeded = with_observation(self.exceeded, x, limit)
+        return self._refitted(outweighed(self.bins, exceeded, x), exceeded, self.n + 1, prior, sources)
+
+    def anew(self, x: float, y: float) -> Model:
+        """Begin again, with the guess that work of size x uses y, and an empty task what it used before."""
+        bins = with_observation({}, x, y)
+        if self.line is not None and self.line.intercept > 0:
+            bins = with_observation(bins, 1.0, min(y, self.line.intercept))
+        bins = {key: guess._replace(weight=_GUESS) for key, guess in bins.items()}
+        return self._refitted(bins, {}, 1, None, _MANY)
+
+    def faded(self, share: float) -> Model:
+        """Let what was seen so far count less: it may be about something else."""
+        bins = {key: item._replace(weight=item.weight * share) for key, item in self.bins.items()}
+        exceeded = {key: item._replace(weight=item.weight * share) for key, item in self.exceeded.items()}
+        return replace(self, bins=bins, exceeded=exceeded, n=max(1, int(self.n * share)), refit_at=0.0)
+
+    def remembered(self) -> Model:
+        """What another run may take over: the line, and few observations, which new ones soon outweigh."""
+        known = sum(item.weight for item in self.bins.values())
+        return self.faded(min(1.0, _REMEMBERED / known)) if known else self
+
+    def _refitted(self, bins: Bins, exceeded: Bins, n: int, prior: Bins | None, sources: int) -> Model:
+        weight = _BORROWED * 4 / (4 + n) if prior else 0.0
+        line = fit(
+            bins, exceeded, prior, weight, sources=sources, growing=self.growing, bends="bends" not in self.without
+        )
+        return Model(bins, exceeded, n, line, n * 1.1, self.without, self.growing)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBeliefs:
+    """What is believed about one group, or about a whole category.
+
+    Args:
+        memory: MiB against size.
+        wall: seconds a slot is held against size, all overheads included.
+        done, exhausted, failed, lost: attempts of this very group that ended so.
+        surprises: attempts that exceeded a limit they were believed to keep, lately.
+        cautious: successes that are wanted before sizes are trusted again, after too many surprises.
+        suspect_since_s: when the first of these surprises was submitted.
+        alarms: how often there were too many surprises.
+        changed_s: submission of the first task that the last alarm was about: what was cut later may be like it.
+        sources: those that attempts which finished were about, the first few.
+        held_s: slot time of all attempts, those that were lost included.
+        calm: slot time less CPU time, of attempts that ran beside few others.
+        cpu_s_per_element, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
+        failed_sources: those of which attempts failed on their own, the first few.
+        largest_done: largest size that finished.
+        smallest_exhausted: smallest size that exceeded its memory.
+        limit_mib: largest memory limit that was exceeded.
+        most_mib: largest memory of an attempt that finished.
+    """
+
+    memory: Model = field(default_factory=Model)
+    wall: Model = field(default_factory=Model)
+    done: int = 0
+    exhausted: int = 0
+    failed: int = 0
+    lost: int = 0
+    held_s: float = 0.0
+    calm: Model = field(default_factory=Model)
+    cpu_s_per_element: float | None = None
+    recent_x: float = 0.0
+    recent_beside: float = 0.0
+    surprises: float = 0.0
+    cautious: int = 0
+    suspect_since_s: float | None = None
+    alarms: int = 0
+    changed_s: float | None = None
+    failed_sources: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    largest_done: float = 0.0
+    smallest_exhausted: float | None = None
+    limit_mib: int = 0
+    most_mib: float = 0.0
+
+    def learnt(self, seen: Observation, prior: GroupBeliefs | None) -> GroupBeliefs:
+        """Return the beliefs after one observation."""
+        x = size_of(seen.task.work)
+        if seen.outcome is Outcome.DONE:
+            return self._finished(seen, prior, x)
+        about = replace(self, held_s=self.held_s + _held_s(seen))
+        if seen.outcome is Outcome.OUT_OF_MEMORY:
+            return about._exceeded(seen, prior, x)
+        if seen.outcome is Outcome.OUT_OF_TIME and seen.task.resources.wall_s:
+            wall = about.wall.passed(x, seen.task.resources.wall_s, prior.wall.bins if prior else None)
+            return replace(about, wall=wall, exhausted=about.exhausted + 1)
+        if seen.outcome is Outcome.FAILED:
+            sources = about.failed_sources
+            if isinstance(seen.task.work, Chunk) and len(sources) < _SOURCES_KEPT:
+                own = {span.source.id for span in seen.task.work.spans}
+                # Of several sources nobody knows which one failed; each is run again on its own.
+                sources |= own if len(own) == 1 else frozenset()
+            return replace(about, failed=about.failed + 1, failed_sources=sources)
+        if seen.outcome is Outcome.LOST:
+            return replace(about, lost=about.lost + 1)
+        return about
+
+    def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
+        usage = seen.usage or Usage()
+        memory, wall = self.memory, self.wall
+        sources = self._sources(seen.task.work)
+        # What was cut before a change says little about what comes after it.
+        before = self.changed_s is not None and seen.submitted_s < self.changed_s
+        if usage.memory_mib and not before:
+            memory = memory.observed(x, usage.memory_mib, prior.memory.bins if prior else None, len(sources))
+        held_s = _held_s(seen) if seen.started_s is not None else usage.wall_s
+        if held_s is not None:
+            wall = wall.observed(x, max(held_s, _LEAST_S), prior.wall.bins if prior else None)
+        # Only what was cut after the first of the surprises speaks against a change.
+        later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
+        calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
+        calm, cpu_s_per_element, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
+        return replace(
+            self,
+            memory=memory,
+            wall=wall,
+            held_s=self.held_s + _held_s(seen),
+            calm=calm,
+            cpu_s_per_element=cpu_s_per_element,
+            recent_x=recent_x,
+            recent_beside=recent_beside,
+            done=self.done + 1,
+            surprises=calmer,
+            suspect_since_s=self.suspect_since_s if calmer else None,
+            sources=sources,
+            cautious=self.cautious if before else max(0, self.cautious - 1),
+            largest_done=max(self.largest_done, x),
+            most_mib=max(self.most_mib, usage.memory_mib or 0.0),
+        )
+
+    def _exceeded(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
+        limit = seen.task.resources.memory_mib
+        reached = limit
+        if seen.system_oom and seen.usage is not None and seen.usage.memory_mib:
+            reached = min(limit, max(1, round(seen.usage.memory_mib)))
+        about = replace(
+            self,
+            exhausted=self.exhausted + 1,
+            smallest_exhausted=min(x, self.smallest_exhausted or x),
+            limit_mib=max(self.limit_mib, limit),
+        )
+        line = self.memory.line
+        # Once there is a suspicion all that was cut later counts: the line learns meanwhile.
+        suspected = self.suspect_since_s is not None and seen.submitted_s >= self.suspect_since_s
+        surprised = line is not None and (suspected or line.upper(x, _SURPRISING) < reached)
+        if surprised and "surprise" not in self.memory.without:
+            since_s = self.suspect_since_s if self.suspect_since_s is not None else math.inf
+            about = replace(about, surprises=self.surprises + 1, suspect_since_s=min(seen.submitted_s, since_s))
+        # Of many side by side some exceed their limit before any that was cut later can have finished.
+        if about.surprises >= (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0)):
+            return replace(
+                about,
+                memory=self.memory.anew(x, self._need_mib(seen, x, reached)),
+                surprises=0.0,
+                suspect_since_s=None,
+                cautious=_PROOFS,
+                alarms=self.alarms + 1,
+                changed_s=about.suspect_since_s,
+            )
+        memory = self.memory.passed(x, reached, prior.memory.bins if prior else None, len(self.sources) or 1)
+        return replace(about, memory=memory)
+
+    def _need_mib(self, seen: Observation, x: float, reached_mib: float) -> float:
+        """What an attempt that died would have needed, if its memory grew steadily: it died after part of its work."""
+        wall, line = self.wall.line, self.memory.line
+        least = _BEYOND * reached_mib
+        if wall is None or line is None or seen.started_s is None:
+            return least
+        done_s = seen.finished_s - seen.started_s - wall.intercept
+        part = done_s / max(wall.median(x) - wall.intercept, 1e-9)
+        base = min(line.intercept, reached_mib)
+        return min(max(base + (reached_mib - base) / max(part, 1.0 / _BEYOND_MOST), least), _BEYOND_MOST * reached_mib)
+
+    def remembered(self) -> GroupBeliefs:
+        """What another run may take over."""
+        return GroupBeliefs(
+            self.memory.remembered(),
+            self.wall.remembered(),
+            cautious=_PROOFS,
+            largest_done=self.largest_done,
+            most_mib=self.most_mib,
+        )
+
+    def _sources(self, work: Work) -> frozenset[str]:
+        if isinstance(work, Merge):
+            return _MERGED
+        if len(self.sources) >= _MANY or (len(work.spans) == 1 and work.spans[0].source.id in self.sources):
+            return self.sources
+        return self.sources | {span.source.id for span in work.spans[:_MANY]}
+
+    def _paced(
+        self, seen: Observation, x: float, held_s: float | None, cpu_s: float | None
+    ) -> tuple[Model, float | None, float, float]:
+        """Learn what a task waits for when few others run, and what it computes."""
+        beside = seen.task.beside
+        if held_s is None or cpu_s is None or beside is None:
+            return self.calm, self.cpu_s_per_element, self.recent_x, self.recent_beside
+        calm = self.calm
+        if beside < _FEW:
+            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_S), None)
+        if self.cpu_s_per_element is None:
+            return calm, cpu_s / x, x, float(beside)
+        return (
+            calm,
+            self.cpu_s_per_element + _FADING * (cpu_s / x - self.cpu_s_per_element),
+            self.recent_x + _FADING * (x - self.recent_x),
+            self.recent_beside + _FADING * (beside - self.recent_beside),
+        )
+
+    @property
+    def unhindered(self) -> Line | None:
+        """Slot time against size if no task had to wait for others that read the same source."""
+        calm, cpu_s = self.calm.line, self.cpu_s_per_element
+        if calm is None or cpu_s is None or self.wall.line is None:
+            return None
+        noise = self.wall.line
+        slope = calm.slope + cpu_s
+        return Line(calm.floor, calm.intercept, slope, noise.sigma, calm.n, growing=noise.growing)
+
+    @property
+    def source_per_s(self) -> float | None:
+        """Elements per second that the data source gives at most; None where tasks do not wait for it.
+
+        N tasks that read at once and get an equal share wait N n / B for n elements. Of tasks that do not all read
+        at once this overestimates B, which is the safe side: at most by their time over their waiting.
+        """
+        line = self.unhindered
+        if line is None or self.wall.line is None or self.recent_beside < _FEW:
+            return None
+        alone_s = line.median(self.recent_x)
+        waiting_s = self.wall.line.median(self.recent_x) - alone_s
+        if waiting_s < _WAITING * alone_s:
+            return None
+        return self.recent_beside * self.recent_x / waiting_s
+
+
+def _held_s(seen: Observation) -> float:
+    """How long an attempt held its slot; 0 where it did not start."""
+    return max(0.0, seen.finished_s - seen.started_s) if seen.started_s is not None else 0.0

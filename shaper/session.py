@@ -1,0 +1,351 @@
+"""One session of a run: opens everything, drives the loop, closes everything, and says how it ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shlex
+import shutil
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+
+from shaper import journal as journals
+from shaper import records
+from shaper import run_dir as run_dirs
+from shaper.code import file_stamp, fingerprint_of, pack
+from shaper.dataset import as_sources
+from shaper.engines.engine import Engine
+from shaper.errors import Incomplete, ProcessFailed, ShaperError, SiteError
+from shaper.failed import FailedWork
+from shaper.ledger import Ledger, StagePlan
+from shaper.loop import Watch, outcome
+from shaper.loop import run as run_loop
+from shaper.models.beliefs import Beliefs
+from shaper.policy import Policy
+from shaper.records import Recorder
+from shaper.tally import Report, Tally
+from shaper.types import Backlog, Capacity, Code, GiveUp, Observation, Outcome, Shape, Source, Stage, Task, Verdict
+
+_LINES_KEPT = 1000
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class _NoInbox:
+    def take(self) -> Sequence[StagePlan]:
+        return ()
+
+
+class _Watches:
+    """Tells several watches, and remembers the first error of the user's functions."""
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self.watches = watches
+        self.error: Observation | None = None
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        for watch in self.watches:
+            watch.decided(now_s, capacity, backlog, shapes)
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        for watch in self.watches:
+            watch.submitted(task, beliefs)
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        if isinstance(verdict, GiveUp) and seen.outcome is Outcome.FAILED and self.error is None:
+            self.error = seen
+        for watch in self.watches:
+            watch.settled(seen, verdict, beliefs)
+
+
+class Session:
+    """From an engine, a policy and stages to their merged values; `close` may be called whatever happened."""
+
+    last: Path | None = None
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        engine: Engine,
+        policy: Policy,
+        run_dir: str | os.PathLike[str] | None,
+        name: str,
+        progress: bool | None,
+        fingerprint: str | None,
+        known: Beliefs | None = None,
+    ) -> None:
+        self.policy = policy
+        self.beliefs = known or getattr(policy, "prior", None) or Beliefs()
+        self.known = known is not None
+        self.name = name
+        self.progress = progress
+        self.engine = engine
+        self._closing = ExitStack()
+        simulated = engine.name == "simulated"
+        self.plans = [
+            StagePlan(
+                stage.name,
+                as_sources(stage.dataset) if simulated else tuple(map(_identified, as_sources(stage.dataset))),
+                stage.after,
+                stage.category or stage.name,
+                stage.mode,
+                stage.ordered,
+            )
+            for stage in stages
+        ]
+        self.codes: dict[str, Code] = {}
+        for stage in stages:
+            if stage.process is not None and stage.merge is not None:
+                self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
+        self.run_dir = None if simulated and run_dir is None else run_dirs.find_or_make(run_dir, name)
+        if self.run_dir is not None:
+            # Before the engine sees the directory, and until it has left it: another process may be at work there.
+            self._closing.callback(os.close, run_dirs.locked(self.run_dir))
+        engine.run_dir = self.run_dir
+        self._closing.callback(engine.close)
+        self.past = journals.Past()
+        if self.run_dir is not None:
+            type(self).last = self.run_dir
+
+    def go(self) -> tuple[Report, Mapping[str, object]]:
+        try:
+            with _terminated_as_interrupted():
+                return self._go()
+        except OSError as error:
+            if self.run_dir is None or error.errno not in _DISK:
+                raise
+            raise SiteError(
+                f"{error.strerror} in {error.filename or self.run_dir}: make room or give another run_dir, and run "
+                "again; what is done is kept"
+            ) from error
+
+    def _go(self) -> tuple[Report, Mapping[str, object]]:
+        session, ledger, journal = self._open()
+        before = ledger.settled_elements
+        tally = Tally()
+        recorder = self._recorder(ledger, session)
+        watches: list[Watch] = [tally]
+        if recorder is not None:
+            watches.append(recorder)
+        if self.run_dir is not None:
+            watches.append(FailedWork(self.run_dir, list(self.codes.values())))
+        watches += self._progress(ledger)
+        together = _Watches(watches)
+        status, message = "failed", ""
+        try:
+            simulated = self.engine.name == "simulated"
+            self.beliefs = run_loop(
+                ledger,
+                self.policy,
+                self.engine,
+                journal,
+                _NoInbox(),
+                together,
+                tick_s=60 if simulated else 0.25,
+                beliefs=self._begin_with(),
+            )
+            values = self._outcome(ledger, together)
+            status = "done"
+        except KeyboardInterrupt:
+            status, message = "interrupted", "stopped by the user"
+            self.engine.close()
+            raise
+        except Incomplete as error:
+            status, message = "incomplete", str(error)
+            raise
+        except BaseException as error:
+            message = str(error)
+            raise
+        finally:
+            report = replace(
+                tally.report(self.engine.now_s, ledger.settled_elements),
+                elements_before=before,
+                skipped=tuple(ledger.skipped()),
+                skipped_spans=tuple(ledger.skipped_spans()),
+                missing=tuple(ledger.missing()),
+                run_dir=self.run_dir,
+            )
+            if recorder is not None:
+                entry = {
+                    "status": status,
+                    "message": message,
+                    "elements_done": ledger.settled_elements,
+                    "elements": ledger.elements,
+                    "missing": ledger.missing()[:_LINES_KEPT],
+                    "skipped": ledger.skipped()[:_LINES_KEPT],
+                }
+                with suppress(OSError):
+                    recorder.end(self.engine.now_s, entry)
+            with suppress(OSError):
+                self._closing.close()
+            if status == "interrupted":
+                self._tell_stopped(ledger)
+            else:
+                self._show(report)
+        return report, values
+
+    def close(self) -> None:
+        self._closing.close()
+
+    # -- pieces --------------------------------------------------------------------------------------------------
+
+    def _begin_with(self) -> Beliefs:
+        """What the policy knows beforehand; of a run that goes on, what its records have shown."""
+        if self.run_dir is not None and self.past.sessions and not self.known:
+            with suppress(ShaperError):
+                return records.learnt(self.run_dir).remembered()
+        return self.beliefs
+
+    def _open(self) -> tuple[int, Ledger, journals.Journal | journals.NoJournal]:
+        fingerprints = {plan.name: self._fingerprint(plan) for plan in self.plans}
+        if self.run_dir is None:
+            for plan in self.plans:
+                self.engine.open(plan.name, self.codes.get(plan.name))
+            return 1, Ledger(self.plans), journals.NoJournal()
+        path = self.run_dir / journals.NAME
+        if path.exists():
+            self.past = journals.read(path)
+            journals.check(self.past, self.plans, fingerprints, self.run_dir)
+        session = self.past.sessions + 1
+        run_dirs.describe(self.run_dir, self.name, self.plans, fingerprints)
+        for plan in self.plans:
+            self.engine.open(plan.name, self.codes.get(plan.name))
+        missing = self.engine.adopt({task_id: settled.ref for task_id, settled in self.past.results.items()})
+        ledger = Ledger(self.plans, session=session)
+        for plan in self.plans:
+            ledger.restore(plan.name, *self.past.of_stage(plan, missing))
+        journal = journals.Journal(path, session)
+        self._closing.callback(journal.close)
+        if missing:
+            journal.lost(sorted(missing))
+        for plan in self.plans:
+            journal.open_stage(plan, fingerprints[plan.name], known=plan.name in self.past.fingerprints)
+        return session, ledger, journal
+
+    def _fingerprint(self, plan: StagePlan) -> str:
+        code = self.codes.get(plan.name)
+        return code.fingerprint if code is not None else ""
+
+    def _recorder(self, ledger: Ledger, session: int) -> Recorder | None:
+        if self.run_dir is None:
+            return None
+        settings = getattr(self.policy, "settings", None)
+        recorder = Recorder(self.run_dir / records.NAME, getattr(settings, "risk", None))
+        self._closing.callback(recorder.close)
+        recorder.run(
+            {
+                "session": session,
+                "started_unix_s": round(time.time() - self.engine.now_s, 3),
+                "name": self.name,
+                "engine": self.engine.name,
+                "policy": self.policy.name,
+                "stages": [
+                    {
+                        "name": plan.name,
+                        "category": plan.category,
+                        "elements": sum(source.elements or 0 for source in plan.sources),
+                        "sources": len(plan.sources),
+                    }
+                    for plan in self.plans
+                ],
+                "already_done_elements": ledger.settled_elements,
+            }
+        )
+        return recorder
+
+    def _progress(self, ledger: Ledger) -> list[Watch]:
+        if self.progress is False or (self.progress is None and self.engine.name == "simulated"):
+            return []
+        from shaper.report.progress import Progress
+
+        shown = Progress(ledger.elements, ledger.settled_elements)
+        self._closing.callback(shown.close)
+        return [shown]
+
+    def _tell_stopped(self, ledger: Ledger) -> None:
+        if self.run_dir is not None:
+            safe = f"{ledger.settled_elements} of {ledger.elements} elements are safe in {self.run_dir}"
+            shaper = ["shaper"] if shutil.which("shaper") else [sys.executable, "-m", "shaper"]
+            resume = shlex.join([*shaper, "resume", str(self.run_dir)])
+            print(f"shaper: stopped; {safe}; to go on: {resume}", file=sys.stderr)
+            sys.excepthook = _quiet_when_interrupted
+
+    def _show(self, report: Report) -> None:
+        """Make the report page and print the summary."""
+        if self.run_dir is not None:
+            from shaper.report.html import make_report
+
+            try:
+                make_report(self.run_dir)
+            except Exception as error:  # a page that cannot be drawn must not take the result with it
+                warnings.warn(
+                    f"the report could not be made ({error!r}); the result is not affected, and the records are in "
+                    f"{self.run_dir}",
+                    stacklevel=4,
+                )
+        if self.progress is not False and self.engine.name != "simulated":
+            from shaper.report.summary import print_summary
+
+            print_summary(report)
+
+    def _outcome(self, ledger: Ledger, watches: _Watches) -> Mapping[str, object]:
+        try:
+            return outcome(ledger, self.engine)
+        except Incomplete as error:
+            if watches.error is None:
+                raise
+            failed = ProcessFailed(str(error), error.partial, error.missing)
+            failed.detail = watches.error.detail
+            raise failed from _original(watches.error)
+
+
+def _original(seen: Observation) -> BaseException | None:
+    """Unpickle the exception that the user's function raised, with its causes; None where it does not unpickle."""
+    if seen.error is None:
+        return None
+    try:
+        chain: list[BaseException] = pickle.loads(seen.error)
+    except Exception:  # the classes are the user's
+        return None
+    for error, cause in pairwise(chain):
+        error.__cause__ = cause
+    return chain[0]
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which batch systems send before they kill, stops a run like Ctrl-C; a user's own handler stays."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _quiet_when_interrupted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The user stopped the run and was told how to go on; a traceback would only push that out of sight."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _identified(source: Source) -> Source:
+    """A source that is named like a file is the file, and one with a payload is the payload too, for a resume."""
+    if source.identity is not None:
+        return source
+    known = [stamp] if (stamp := file_stamp(source.id)) is not None else []
+    if source.payload is not None:
+        known.append(f"payload {fingerprint_of(source.payload)}")
+    return replace(source, identity=", ".join(known)) if known else source
