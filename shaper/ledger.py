@@ -215,6 +215,7 @@ class Ledger:
                     stage.in_flight,
                     stage.pending_elements,
                     stage.reduction.mean_bytes,
+                    stage.in_flight_elements,
                 )
             )
         return Backlog(groups, stages)

@@ -515,6 +515,7 @@ class StageBacklog:
     in_flight: int = 0
     pending_elements: int = 0
     result_bytes: int | None = None
+    in_flight_elements: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ _FEW = 4
 _FADING = 0.05  # share of a new observation in what is averaged over the recent ones
 # Waiting that is longer than this share of the time without it is for a source that gives no more.
 _WAITING = 0.3
+_EASING = 1.002
 _SOURCES_KEPT = 32
 # More sources than this are not told apart.
 _MANY = 32
@@ -139,6 +140,7 @@ class GroupBeliefs:
     cpu_s_per_element: float | None = None
     recent_x: float = 0.0
     recent_beside: float = 0.0
+    known_source_per_s: float | None = None
     surprises: float = 0.0
     cautious: int = 0
     suspect_since_s: float | None = None
@@ -188,8 +190,13 @@ class GroupBeliefs:
         later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
         calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
         calm, cpu_s_per_element, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
+        found, known = self._waited_for_per_s(), self.known_source_per_s
+        if known is not None:
+            # Small tasks wait for little, and say nothing; a source that has become faster is believed in time.
+            found = known * _EASING if found is None else min(known * _EASING, found)
         return replace(
             self,
+            known_source_per_s=found,
             memory=memory,
             wall=wall,
             held_s=self.held_s + _held_s(seen),
@@ -254,6 +261,11 @@ class GroupBeliefs:
         return GroupBeliefs(
             self.memory.remembered(),
             self.wall.remembered(),
+            calm=self.calm.remembered(),
+            cpu_s_per_element=self.cpu_s_per_element,
+            recent_x=self.recent_x,
+            recent_beside=self.recent_beside,
+            known_source_per_s=self.source_per_s,
             cautious=_PROOFS,
             largest_done=self.largest_done,
             most_mib=self.most_mib,
@@ -297,6 +309,11 @@ class GroupBeliefs:
 
     @property
     def source_per_s(self) -> float | None:
+        """Elements per second that the data source gives at most, as recent tasks show or earlier ones have shown."""
+        found = self._waited_for_per_s()
+        return found if found is not None else self.known_source_per_s
+
+    def _waited_for_per_s(self) -> float | None:
         """Elements per second that the data source gives at most; None where tasks do not wait for it.
 
         N tasks that read at once and get an equal share wait N n / B for n elements. Of tasks that do not all read

@@ -125,6 +125,7 @@ class Adaptive:
         self._revision.nothing_left = not backlog.groups
         shapes = [shape for stage in backlog.stages if (shape := self._merging(stage, beliefs, capacity)) is not None]
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
+        flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
         crossing = "cross-source" not in self.settings.without
         free = 1.0  # share of the workers not yet spoken for
         allowed = self._allowed(backlog)
@@ -151,7 +152,7 @@ class Adaptive:
             if line is not None and not line.identified and group.in_flight and about.done < len(_PROBE_SPREAD):
                 # One size says nothing about others: the next probe to finish is worth more than a full machine.
                 continue
-            still = left[group.stage] + self._revision.flying.left(group.stage, size.wall)
+            still = left[group.stage] + self._revision.flying.left(group.stage, flying[group.stage], size.wall)
             size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
             if about.cautious:

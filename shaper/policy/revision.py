@@ -19,8 +19,8 @@ _LATE = 1.5
 _MOST_TAKEN_BACK = 64
 # They are looked through again after this share of the time that such tasks take.
 _LOOK_SHARE = 0.1
-# Tasks that wait are cut anew when the size has grown by this factor.
-_GROWN = 2
+# Tasks that wait are cut anew when the size that is wanted has grown or shrunk by these factors since.
+_GROWN, _SHRUNK = 2.0, 1.25
 # After an alarm, tasks with this risk of exceeding their memory are taken back.
 _SUSPECT = 0.25
 
@@ -56,14 +56,18 @@ class InFlight:
         tasks, elements, weighted = self._sums.get(task.stage, (0, 0.0, 0.0))
         self._sums[task.stage] = tasks + sign, elements + size, weighted + size * since_s
 
-    def left(self, stage: str, line: Line | None) -> float:
-        """Elements that the tasks in flight have still to process, if they proceed steadily."""
+    def left(self, stage: str, in_flight_elements: int, line: Line | None) -> float:
+        """Elements that the tasks in flight have still to process, if they proceed steadily.
+
+        Those that were released in the last turn and are not noted yet have not begun.
+        """
         tasks, elements, weighted = self._sums.get(stage, (0, 0.0, 0.0))
+        new = max(0.0, in_flight_elements - elements)
         if line is None or tasks < 1 or elements <= 0:
-            return 0.0
+            return new
         age_s = self._turn_s - weighted / elements
         usual_s = line.median(elements / tasks)
-        return elements * min(1.0, max(0.0, 1.0 - age_s / max(usual_s, 1e-9)))
+        return new + elements * min(1.0, max(0.0, 1.0 - age_s / max(usual_s, 1e-9)))
 
     def since_s(self, task_id: TaskId) -> float:
         """When a task was released."""
@@ -89,16 +93,18 @@ class Revision:
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
         self._look_again_s = 0.0
-        self._grown = self._grown_seen = 0  # how often a size has grown so that what waits is too small
+        self._version = -1
+        self._moved = self._moved_seen = 0  # how often a size has changed so much that what waits is wrong
         self._taken_back: set[tuple[str, int]] = set()  # where spans began that were taken back: once is enough
 
     def want(self, stage: str, group: str, elements: int) -> None:
         """Note the size that is wanted now."""
         key = stage, group
         # Noted with some way between, so that what waits is looked through a few times in all.
-        if elements >= _GROWN * self._cut_at.setdefault(key, elements):
+        before = self._cut_at.setdefault(key, elements)
+        if elements >= _GROWN * before or _SHRUNK * elements <= before:
             self._cut_at[key] = elements
-            self._grown += 1
+            self._moved += 1
         self.wanted[key] = elements
 
     def revise(
@@ -114,7 +120,9 @@ class Revision:
             return _too_large(in_flight, largest.memory_mib)
         if found := self._changed(beliefs, in_flight):
             return found
-        if capacity.waiting and (found := self._small(capacity.waiting, in_flight)):
+        # Once per observation: what is taken back changes what is left, and so the size that is wanted.
+        if capacity.waiting and beliefs.version > self._version and (found := self._wrong(capacity.waiting, in_flight)):
+            self._version = beliefs.version
             return found
         if not self.nothing_left or "stragglers" in self.settings.without:
             return ()
@@ -138,16 +146,18 @@ class Revision:
                 found.append(Cancel(task.id, f"believed to need more than {show_mib(given_mib)} now"))
         return found
 
-    def _small(self, waiting: int, in_flight: Mapping[TaskId, Task]) -> list[Cancel]:
-        """Tasks that have not started and were cut when far smaller sizes seemed right."""
-        if self._grown == self._grown_seen or not isinstance(in_flight, dict) or "recut" in self.settings.without:
+    def _wrong(self, waiting: int, in_flight: Mapping[TaskId, Task]) -> list[Cancel]:
+        """Tasks that have not started and were cut when other sizes seemed right."""
+        if self._moved == self._moved_seen or not isinstance(in_flight, dict) or "recut" in self.settings.without:
             return []
-        self._grown_seen = self._grown
+        self._moved_seen = self._moved
         found = []
         for task_id in islice(reversed(in_flight), waiting):
             task = in_flight[task_id]
             wanted = self.wanted.get((task.stage, task.group), 0)
-            if isinstance(task.work, Chunk) and _GROWN * task.work.elements <= wanted:
+            if not isinstance(task.work, Chunk) or not wanted:
+                continue
+            if _GROWN * task.work.elements <= wanted or task.work.elements >= _SHRUNK * wanted:
                 found.append(Cancel(task_id, f"tasks of {show_count(wanted)} elements are believed to be better now"))
         return found
 

@@ -32,7 +32,7 @@ INGREDIENTS = {
     "eviction": "shorter tasks where workers live shortly",
     "dispatch": "larger tasks where the manager is the limit",
     "bandwidth": "smaller tasks where the data source is the limit",
-    "recut": "taking back what waits when far larger sizes turn out to be better",
+    "recut": "taking back what waits when far larger or smaller sizes turn out to be better",
     "stragglers": "taking back what idle workers would finish earlier",
     "groups": "beliefs per group",
     "fan-in": "fewer results per merge at the end, where merging is slow",
