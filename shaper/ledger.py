@@ -269,8 +269,9 @@ class Ledger:
                 self._touch(stage, group)
                 tasks.append(self._task(stage, group.category, shape, again, given(work, resources)))
         # Those that are released together run beside each other, the first no less than the last.
-        tasks = [replace(task, beside=len(self.in_flight) - 1) for task in tasks]
-        self.in_flight.update((task.id, task) for task in tasks)
+        if len(tasks) > 1:
+            tasks = [replace(task, beside=len(self.in_flight) - 1) for task in tasks]
+            self.in_flight.update((task.id, task) for task in tasks)
         return tasks
 
     def _cut_anew(self, stage: _Stage, group: _Group, work: Work) -> None:
@@ -326,6 +327,7 @@ class Ledger:
             again.attempt,
             again.reason,
             again.losses,
+            len(self.in_flight),
         )
         self.in_flight[task.id] = task
         return task

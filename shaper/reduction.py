@@ -30,7 +30,8 @@ class Result:
     @property
     def rank(self) -> int:
         """Class by the number of ranges: were the largest in every merge, each would copy what is done so far."""
-        return max(0, len(self.ranges).bit_length() - _FEW_RANGES.bit_length() + 2) // 3
+        count = len(self.ranges)
+        return 0 if count <= _FEW_RANGES else (count.bit_length() - _FEW_RANGES.bit_length() + 2) // 3
 
 
 class Reduction:

@@ -391,6 +391,8 @@ class Capacity:
     def largest(self) -> WorkerKind | None:
         """The connected kind with the most memory (then cores)."""
         present = [k for k in self.kinds if k.count > 0]
+        if len(present) == 1:
+            return present[0]
         return max(present, key=lambda k: (k.memory_mib, k.cores), default=None)
 
 

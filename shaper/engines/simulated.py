@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ class Simulated:
         self._workers = 0
         self._workers_seen = 0  # counts joins and leaves
         self._reads_due_s: float | None = None
-        self._lifetimes = _generator([seed, 1])
+        self._random = _Random()
+        self._lifetimes = _Random()([seed, 1])
         for spec in workers:
             known = self._kinds.setdefault(spec.kind, spec)
             if (known.cores, known.memory_mib) != (spec.cores, spec.memory_mib):
@@ -181,7 +183,7 @@ class Simulated:
         self._capacity = None
         worker.tasks[task.id] = None
         started_s = self._dispatcher_free_s = self._now_s + self.dispatch_s
-        rng = _generator(self._entropy(task))
+        rng = self._random(self._entropy(task))
         wanted = self.cost(task, rng)
         usage, outcome, detail = _limited(task, wanted, worker.spec)
         held_s = (usage.wall_s or 0.0) + self.slot_overhead_s
@@ -369,11 +371,27 @@ class Simulated:
         """Nothing to end."""
 
 
-def _generator(entropy: list[int]) -> Any:
-    # numpy is not needed by anything else that a task's parent process imports.
-    from numpy.random import PCG64, Generator
+class _Random:
+    """One generator that is set anew for every task: making one takes longer than all that is drawn from it."""
 
-    return Generator(PCG64(entropy))
+    def __init__(self) -> None:
+        # numpy is not needed by anything else that a task's parent process imports.
+        from numpy.random import PCG64, Generator
+
+        self._bits = PCG64(0)
+        self._generator = Generator(self._bits)
+
+    def __call__(self, entropy: list[int]) -> Any:
+        """The generator, where it depends on `entropy` alone."""
+        digest = blake2b(repr(entropy).encode(), digest_size=32).digest()
+        state, increment = int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little") | 1
+        self._bits.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": state, "inc": increment},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return self._generator
 
 
 def _limited(task: Task, wanted: Usage, spec: WorkerSpec) -> tuple[Usage, Outcome, str]:
