@@ -435,9 +435,9 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Run the same work again, with these resources."""
+    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then."""
 
-    resources: Resources
+    resources: Resources | None
     reason: str = ""
 
 

@@ -292,12 +292,16 @@ class Adaptive:
                 )
         if seen.outcome is Outcome.CANCELLED and isinstance(work, Merge):
             return Retry(self.allocate(work, beliefs, capacity), seen.detail or "taken back")
-        return verdict.judge(
+        answer = verdict.judge(
             seen,
             beliefs,
             retries=self.settings.retries,
             exhausted=lambda seen: self._exhausted(seen, beliefs, capacity),
         )
+        if isinstance(answer, Retry) and seen.outcome is Outcome.LOST and task.attempt - task.losses == 1:
+            # It was promised nothing; towards the end a whole piece again would be waited for.
+            return Retry(None, answer.reason)
+        return answer
 
     def _exhausted(self, seen: Observation, beliefs: Beliefs, capacity: Capacity) -> Verdict:
         task = seen.task
@@ -311,7 +315,7 @@ class Adaptive:
         # Towards the end a whole piece again would be waited for.
         believed = min(believed, self._revision.wanted.get((task.stage, task.group), believed))
         answer = exhaustion.answer(seen, about, believed, most_mib, self.settings)
-        if isinstance(answer, Retry):
+        if isinstance(answer, Retry) and answer.resources is not None:
             self._noted(answer.resources)
         return answer
 

@@ -215,6 +215,20 @@ def test_a_wrong_split_is_noticed() -> None:
         ledger.settle(seen, Split((Chunk((Span(source, 0, 9),)),), "lost one"))
 
 
+@pytest.mark.parametrize("promised", [None, Resources(1, 900)])
+def test_a_lost_piece_to_which_nothing_was_promised_is_cut_to_what_is_wanted_by_then(
+    promised: Resources | None,
+) -> None:
+    ledger = Ledger([StagePlan("one", (Source("a", 100),))])
+    (task,) = ledger.release([Shape("one", "", None, 100, 1, "r")], allocate)
+    ledger.settle(Observation(task, Outcome.LOST, None, 0, 0, 1), Retry(promised, "its worker is gone"))
+    again = ledger.release([Shape("one", "", None, 10, 99, "r")], allocate)
+    assert sum(task.work.elements for task in again) == 100
+    assert max(task.work.elements for task in again) == (10 if promised is None else 100)
+    if promised is not None:
+        assert again[0].resources == promised
+
+
 def test_memory_grows_with_what_is_in_flight_and_the_sources_not_with_the_tasks() -> None:
     """10,000 sources and 10**10 elements: what the ledger holds at 10 % and at 90 % of the run."""
     sources = tuple(Source(f"s{n}", 10**6) for n in range(10_000))

@@ -51,7 +51,10 @@ def test_what_all_policies_do_alike(policy: Adaptive | Fixed | Published) -> Non
     assert policy.judge(seen(some), Beliefs(), capacity()) == Accept()
     lost = policy.judge(seen(some, Outcome.LOST), Beliefs(), capacity())
     assert isinstance(lost, Retry)
-    assert lost.resources == some.resources
+    # Adaptive sizes it as if it were cut now; what it was promised after an exceeded limit it keeps.
+    assert lost.resources == (None if isinstance(policy, Adaptive) else some.resources)
+    promised = dataclasses.replace(some, attempt=2)
+    assert policy.judge(seen(promised, Outcome.LOST), Beliefs(), capacity()) == Retry(some.resources, lost.reason)
     cancelled = policy.judge(seen(some, Outcome.CANCELLED), Beliefs(), capacity())
     assert isinstance(cancelled, Split)
     failed = seen(some, Outcome.FAILED, detail="KeyError: 'x'\ntraceback")
