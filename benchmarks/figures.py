@@ -58,7 +58,7 @@ def main() -> None:
     for number in wanted:
         say(f"figure {number}")
         figure = drawers[number]()
-        figure.savefig(given.to / f"figure-{number}.svg", metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(given.to / f"figure-{number}.svg", metadata={"Date": None}, bbox_inches="tight", dpi=110)
 
 
 def axes(columns: int = 1, width: float = 4.2, height: float = 2.8, **more: Any) -> tuple[Any, list[Any]]:
@@ -157,7 +157,7 @@ def points(axis: Any, attempts: list[Attempt], value: Callable[[Attempt], float]
     """Attempts over time, those that exceeded a limit in red."""
     for outcome, colour in ((Outcome.DONE, COLOURS["adaptive"]), (Outcome.OUT_OF_MEMORY, COLOURS["published"])):
         rows = [one for one in attempts if one.outcome is outcome]
-        axis.plot([one.finished_s for one in rows], [value(one) for one in rows], ".", ms=3, color=colour)
+        axis.plot([one.finished_s for one in rows], [value(one) for one in rows], ".", ms=3, color=colour, rasterized=True)
 
 
 def figure_8() -> Any:
@@ -177,6 +177,7 @@ def figure_8() -> Any:
                 [one.elements for one in rows],
                 ".",
                 ms=2,
+                rasterized=True,
                 color=COLOURS[policy],
                 label=policy,
             )
