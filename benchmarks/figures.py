@@ -157,7 +157,9 @@ def points(axis: Any, attempts: list[Attempt], value: Callable[[Attempt], float]
     """Attempts over time, those that exceeded a limit in red."""
     for outcome, colour in ((Outcome.DONE, COLOURS["adaptive"]), (Outcome.OUT_OF_MEMORY, COLOURS["published"])):
         rows = [one for one in attempts if one.outcome is outcome]
-        axis.plot([one.finished_s for one in rows], [value(one) for one in rows], ".", ms=3, color=colour, rasterized=True)
+        axis.plot(
+            [one.finished_s for one in rows], [value(one) for one in rows], ".", ms=3, color=colour, rasterized=True
+        )
 
 
 def figure_8() -> Any:
