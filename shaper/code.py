@@ -1,4 +1,4 @@
-"""A stage's functions made ready to travel, and a fingerprint that changes when they do."""
+"""A stage's functions made ready to travel, and fingerprints that change when code, values or files do."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from shaper.types import Accept, Merge, Observation, ResultRef, Source, Span, Ta
 from shaper.work import coalesce, without
 
 NAME = "journal.jsonl"
+_UNREADABLE = (ValueError, KeyError, TypeError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def read(path: Path) -> Past:
         try:
             entry = json.loads(line)
             _replay(past, entry)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except _UNREADABLE as error:
             if number == len(lines) and not last:
                 warnings.warn(
                     f"{path}: the last line cannot be read and is dropped; its work is done again", stacklevel=3
@@ -178,8 +179,9 @@ class Journal:
         end = content.rfind(b"\n") + 1
         start = content.rfind(b"\n", 0, max(0, end - 1)) + 1
         try:
-            json.loads(content[start:end] or b"{}")
-        except ValueError:
+            if end:
+                _replay(Past(), json.loads(content[start:end]))
+        except _UNREADABLE:
             end = start
         if end < len(content):
             self._file.truncate(end)

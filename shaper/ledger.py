@@ -97,7 +97,6 @@ class _Group:
                 len(self.waiting),
                 self.in_flight,
                 self.in_flight_elements,
-                self.pending[0].stop - self.pending[0].start if self.pending else 0,
             )
         return self.seen
 
@@ -526,10 +525,6 @@ class Ledger:
     def settled_elements(self) -> int:
         """Elements whose results are accepted; costs the stages."""
         return sum(stage.settled_elements for stage in self._stages.values())
-
-    def ranges(self, result_id: TaskId, stage_name: str) -> Result | None:
-        """The accepted result of that id, with the ranges it holds; None when it is not waiting to be merged."""
-        return self._stages[stage_name].reduction.results.get(result_id)
 
     def check_sums(self) -> None:
         """Check in constant time per stage that no element was lost or counted twice; the loop does so every turn.

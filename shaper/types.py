@@ -481,7 +481,6 @@ class GroupBacklog:
         waiting: pieces already cut (retries, splits) that wait to be submitted again; their elements are pending.
         in_flight: processing tasks submitted and not settled.
         in_flight_elements: their elements.
-        next_source_elements: uncut elements of the source that is cut next.
     """
 
     stage: str
@@ -492,7 +491,6 @@ class GroupBacklog:
     waiting: int
     in_flight: int
     in_flight_elements: int
-    next_source_elements: int = 0
 
 
 @dataclass(frozen=True, slots=True)

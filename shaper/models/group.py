@@ -125,7 +125,6 @@ class GroupBeliefs:
         failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
-        limit_mib: largest memory limit that was exceeded.
         most_mib: largest memory of an attempt that finished.
     """
 
@@ -150,7 +149,6 @@ class GroupBeliefs:
     sources: frozenset[str] = frozenset()
     largest_done: float = 0.0
     smallest_exhausted: float | None = None
-    limit_mib: int = 0
     most_mib: float = 0.0
 
     def learnt(self, seen: Observation, prior: GroupBeliefs | None) -> GroupBeliefs:
@@ -222,7 +220,6 @@ class GroupBeliefs:
             self,
             exhausted=self.exhausted + 1,
             smallest_exhausted=min(x, self.smallest_exhausted or x),
-            limit_mib=max(self.limit_mib, limit),
         )
         line = self.memory.line
         # Once there is a suspicion all that was cut later counts: the line learns meanwhile.

@@ -163,11 +163,6 @@ class Pool:
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    @property
-    def running(self) -> int:
-        """Calls that have not been reported."""
-        return len(self._busy)
-
     def start(self, call: Call) -> int:
         """Start a call; return the number of its slot."""
         data = pickle.dumps(call)

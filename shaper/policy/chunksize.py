@@ -101,7 +101,7 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
     if chosen is None:
         return None
     larger = _larger(chosen, about, memory, wall, capacity, settings, pace, ceiling)
-    if larger is not None:
+    if larger is not None and larger >= settings.min_chunksize:
         return Size(larger, max(1, slots(larger, memory, capacity, settings)), _CURIOUS, wall)
     rate, n, why = chosen
     enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n

@@ -155,7 +155,8 @@ class Revision:
         for task_id in islice(reversed(in_flight), waiting):
             task = in_flight[task_id]
             wanted = self.wanted.get((task.stage, task.group), 0)
-            if not isinstance(task.work, Chunk) or not wanted:
+            # What was promised more memory keeps it, and its size.
+            if not isinstance(task.work, Chunk) or not wanted or task.attempt - task.losses > 1:
                 continue
             if _GROWN * task.work.elements <= wanted or task.work.elements >= _SHRUNK * wanted:
                 found.append(Cancel(task_id, f"tasks of {show_count(wanted)} elements are believed to be better now"))

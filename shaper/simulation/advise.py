@@ -23,7 +23,7 @@ from shaper.units import show_count, show_mib, show_seconds
 _COUNTS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _MEMORY = (0.5, 1.0, 2.0)  # per core, of what the case has
 _USELESS = 0.05  # twice the workers for a run shorter by less than this: they wait for something else
-_RISK = 0.01  # that a task exceeds the memory that its workers are bought with
+_RISK = Adaptive().settings.risk  # that a task exceeds the memory that its workers are bought with
 _SAME_PLACE = 0.05
 _FIXED_SHARES = (0.02, 0.05, 0.10, 0.20)
 

@@ -91,6 +91,11 @@ class Scenario:
         )
 
 
+def worlds_apart() -> list[str]:
+    """The names of scenarios whose worlds differ; those of one fixed setting differ in that setting alone."""
+    return [name for name, case in SCENARIOS.items() if case.fixed is None or name == "fig6-a"]
+
+
 def _workers(cores: int, memory_gb: float, count: int, **when: Any) -> WorkerSpec:
     return WorkerSpec(cores, round(memory_gb * GB_MIB), count, name=f"{cores}x{memory_gb:g}GB", **when)
 

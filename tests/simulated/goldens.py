@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import Incomplete
-from shaper.simulation import SCENARIOS, policy_named, simulate
+from shaper.simulation import SCENARIOS, policy_named, simulate, worlds_apart
 
 PATH = Path(__file__).with_suffix(".json")
 SHARE = 0.1
-# These worlds differ from figures 6a and 8a only in the paper's own setting.
-_SAME = ("fig6-a-128k", "fig6-b", "fig6-c", "fig6-d", "fig6-e", "fig7-a", "fig7-b", "fig7-c")
 
 
 def cases() -> list[tuple[str, str]]:
     """Names of scenarios, each with the name of a policy."""
-    found = [(name, "adaptive") for name in SCENARIOS if name not in _SAME]
+    found = [(name, "adaptive") for name in worlds_apart()]
     found += [(name, "fixed") for name, case in SCENARIOS.items() if case.fixed is not None]
     found += [(name, policy) for name in ("fig8-a", "fig8-b", "fig8-c") for policy in ("published", "published-target")]
     return found

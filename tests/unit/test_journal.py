@@ -66,10 +66,12 @@ def test_a_cut_last_line_is_dropped_and_the_next_session_does_not_continue_it(tm
     assert [json.loads(line)["kind"] for line in lines] == ["session", "stage", "done", "session"]
 
 
-def test_a_last_line_that_cannot_be_read_is_dropped_whole_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [None, b"1\n", b'{"kind": "done"}\n', b"\xff\n"])
+def test_a_last_line_that_cannot_be_read_is_dropped_whole_as_it_is(tmp_path: Path, damaged: bytes | None) -> None:
     path = tmp_path / journal.NAME
     written(path).close()
-    path.write_bytes(path.read_bytes()[:-5] + b"\n")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-1], lines[-1][:-5] + b"\n" if damaged is None else damaged]))
     with pytest.warns(UserWarning, match="the last line cannot be read"):
         assert set(journal.read(path).results) == {"1.1"}
     Journal(path, 2).close()
