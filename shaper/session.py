@@ -150,7 +150,7 @@ class Session:
                 journal,
                 _NoInbox(),
                 together,
-                tick_s=60 if simulated else 0.25,
+                tick_s=1.0 if simulated else 0.25,
                 beliefs=self._begin_with(),
             )
             values = self._outcome(ledger, together)

@@ -19,7 +19,8 @@ _FEW = 4
 _FADING = 0.05  # share of a new observation in what is averaged over the recent ones
 # Waiting that is longer than this share of the time without it is for a source that gives no more.
 _WAITING = 0.3
-_EASING = 1.002
+# A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
+_EASE = 0.1
 _SOURCES_KEPT = 32
 # More sources than this are not told apart.
 _MANY = 32
@@ -139,7 +140,7 @@ class GroupBeliefs:
     cpu_s_per_element: float | None = None
     recent_x: float = 0.0
     recent_beside: float = 0.0
-    known_source_per_s: float | None = None
+    source_per_s: float | None = None
     surprises: float = 0.0
     cautious: int = 0
     suspect_since_s: float | None = None
@@ -188,13 +189,9 @@ class GroupBeliefs:
         later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
         calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
         calm, cpu_s_per_element, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
-        found, known = self._waited_for_per_s(), self.known_source_per_s
-        if known is not None:
-            # Small tasks wait for little, and say nothing; a source that has become faster is believed in time.
-            found = known * _EASING if found is None else min(known * _EASING, found)
         return replace(
             self,
-            known_source_per_s=found,
+            source_per_s=self._source_given_per_s(),
             memory=memory,
             wall=wall,
             held_s=self.held_s + _held_s(seen),
@@ -262,7 +259,7 @@ class GroupBeliefs:
             cpu_s_per_element=self.cpu_s_per_element,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
-            known_source_per_s=self.source_per_s,
+            source_per_s=self.source_per_s,
             cautious=_PROOFS,
             largest_done=self.largest_done,
             most_mib=self.most_mib,
@@ -304,26 +301,21 @@ class GroupBeliefs:
         slope = calm.slope + cpu_s
         return Line(calm.floor, calm.intercept, slope, noise.sigma, calm.n, growing=noise.growing)
 
-    @property
-    def source_per_s(self) -> float | None:
-        """Elements per second that the data source gives at most, as recent tasks show or earlier ones have shown."""
-        found = self._waited_for_per_s()
-        return found if found is not None else self.known_source_per_s
+    def _source_given_per_s(self) -> float | None:
+        """What the source is known to give, after what the recent tasks show.
 
-    def _waited_for_per_s(self) -> float | None:
-        """Elements per second that the data source gives at most; None where tasks do not wait for it.
-
-        N tasks that read at once and get an equal share wait N n / B for n elements. Of tasks that do not all read
-        at once this overestimates B, which is the safe side: at most by their time over their waiting.
+        By Little's law N tasks in flight of n elements that each hold a slot for w get N n / w, which is all there is
+        only while the source is never idle: the most that was seen is believed, and fades while tasks wait for less.
         """
+        known, wall = self.source_per_s, self.wall.line
         line = self.unhindered
-        if line is None or self.wall.line is None or self.recent_beside < _FEW:
-            return None
-        alone_s = line.median(self.recent_x)
-        waiting_s = self.wall.line.median(self.recent_x) - alone_s
-        if waiting_s < _WAITING * alone_s:
-            return None
-        return self.recent_beside * self.recent_x / waiting_s
+        if line is None or wall is None or self.recent_beside < _FEW:
+            return known
+        alone_s, held_s = line.median(self.recent_x), wall.median(self.recent_x)
+        given = self.recent_beside * self.recent_x / held_s
+        if held_s - alone_s >= _WAITING * alone_s:
+            return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
+        return known if known is None else max(given, known)
 
 
 def _held_s(seen: Observation) -> float:

@@ -10,6 +10,7 @@ from shaper.models.group import GroupBeliefs, size_of
 from shaper.policy import chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
+from shaper.policy.feed import Feed
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, checked
 from shaper.types import (
@@ -111,6 +112,7 @@ class Adaptive:
         """What is kept of a run besides the beliefs: none of it outlives the run."""
         # The best size of a group stays what it is until its lines or the workers change.
         self._sizes: dict[tuple[str, str], tuple[object, object, object, Size | None]] = {}
+        self._feed = Feed()
         self._roomiest: dict[str, float] = {}  # most slots any group of a stage has had
         self._revision = Revision(self.settings)
 
@@ -138,10 +140,13 @@ class Adaptive:
             # Tasks of groups that have nothing left to cut: taken to hold little, rather than leave workers idle.
             free -= (stage.in_flight - shown[stage.stage]) / self._roomiest.get(stage.stage, float(capacity.cores))
         for group in backlog.groups:
-            if free <= 0 or allowed <= 0:
-                break
+            full = free <= 0 or allowed <= 0
+            if full and not (capacity.waiting and group.in_flight):
+                continue
             about = beliefs.about(group.category, group.group)
             size = self._best(group, about, beliefs, capacity)
+            if size is None and full:
+                continue
             if size is None:
                 probes = self._probes(group, about, capacity, left[group.stage])
                 shapes += probes
@@ -170,7 +175,18 @@ class Adaptive:
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             self._revision.want(group.stage, group.group, elements)
+            if full:
+                continue  # what waits may still be cut anew
             more = min(room, tasks, allowed)
+            fed = chunksize.fed(about, self.settings)
+            if fed is not None:
+                fits = self._feed.most(more, elements, fed)
+                if fits == 0 and (shapes or any(flying.values())):
+                    continue
+                if fits < more:
+                    why = f"bandwidth: tasks begin as fast as {show_count(fed)} elements per second feed them"
+                    size = Size(elements, size.slots, why)
+                more = max(1, fits)
             allowed -= more
             free -= more / size.slots
             wanted = group.in_flight + more
@@ -276,6 +292,7 @@ class Adaptive:
         self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
     ) -> Sequence[Cancel]:
         """Take back what cannot run, will not fit, waits at a wrong size, or runs far longer than it should."""
+        self._feed.now_s = now_s
         return self._revision.revise(beliefs, capacity, in_flight, now_s)
 
     # -- verdicts ------------------------------------------------------------------------------------------------

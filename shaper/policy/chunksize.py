@@ -33,8 +33,8 @@ _ENOUGH = {"makespan": 0.992, "cost": 0.998}
 TASK_S = 0.01
 # Where one element needs more than the target, tasks may need this much more than one element.
 _ABOVE_ONE = 1.25
-# So much more than the data source gives is asked for, to keep it busy; there the fixed cost may be this share.
-_AHEAD, _FIXED_SHARE = 1.3, 0.15
+# Tasks that could take so much more than the data source gives are held, to keep it busy.
+_AHEAD = 2.0
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 2.7
 # Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
@@ -81,10 +81,10 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
     wall = real = about.wall.line
     if wall is None or real is None:
         return None
-    fed = about.source_per_s if "bandwidth" not in settings.without and settings.cores == 1 else None
-    if fed is not None:
+    given = fed(about, settings)
+    if given is not None:
         wall = about.unhindered or wall
-        pace = replace(pace, source_per_s=fed)
+        pace = replace(pace, source_per_s=given)
     memory = about.memory.line or _UNMEASURED
     ceiling = max(1.0, GROWTH * about.largest_done)
     bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
@@ -109,15 +109,18 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         n = enough
         fixed = wall.intercept / max(wall.median(n), 1e-9)
         why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
-        if fed is not None and wall.slope > 0:
-            n = max(n, min(chosen[1], (1.0 / _FIXED_SHARE - 1.0) * wall.intercept / wall.slope))
     n = max(float(settings.min_chunksize), n)
     elements = max(1, int(n))
     held = max(1, slots(elements, memory, capacity, settings))
-    if fed is not None and elements * held / wall.median(elements) > _AHEAD * fed:
-        held = max(1, math.ceil(_AHEAD * fed * wall.median(elements) / elements))
-        why = f"bandwidth: the source gives about {show_count(fed)} elements per second, for {held} tasks at once"
+    if given is not None and elements * held / wall.median(elements) > _AHEAD * given:
+        held = max(1, math.ceil(_AHEAD * given * wall.median(elements) / elements))
+        why = f"bandwidth: the source gives about {show_count(given)} elements per second, for {held} tasks at once"
     return Size(elements, held, why, wall)
+
+
+def fed(about: GroupBeliefs, settings: Settings) -> float | None:
+    """Elements per second that the data source gives; None where tasks are not known to wait for it."""
+    return about.source_per_s if "bandwidth" not in settings.without and settings.cores == 1 else None
 
 
 def _fastest(

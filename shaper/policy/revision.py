@@ -93,7 +93,7 @@ class Revision:
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
         self._look_again_s = 0.0
-        self._version = -1
+        self._recut_s = -1.0
         self._moved = self._moved_seen = 0  # how often a size has changed so much that what waits is wrong
         self._taken_back: set[tuple[str, int]] = set()  # where spans began that were taken back: once is enough
 
@@ -120,9 +120,9 @@ class Revision:
             return _too_large(in_flight, largest.memory_mib)
         if found := self._changed(beliefs, in_flight):
             return found
-        # Once per observation: what is taken back changes what is left, and so the size that is wanted.
-        if capacity.waiting and beliefs.version > self._version and (found := self._wrong(capacity.waiting, in_flight)):
-            self._version = beliefs.version
+        # Once per instant: what is taken back changes what is left, and so the size that is wanted.
+        if capacity.waiting and now_s > self._recut_s and (found := self._wrong(capacity.waiting, in_flight)):
+            self._recut_s = now_s
             return found
         if not self.nothing_left or "stragglers" in self.settings.without:
             return ()

@@ -9,6 +9,7 @@ from shaper.models import Beliefs
 from shaper.models.line import Line
 from shaper.policy import Adaptive, Fixed, Published
 from shaper.policy.chunksize import Size, tail
+from shaper.policy.feed import Feed
 from shaper.types import (
     Accept,
     Backlog,
@@ -452,16 +453,32 @@ def test_a_source_that_gives_no_more_is_noticed() -> None:
         beliefs = beliefs.updated(alone)
     assert beliefs.about("processing").source_per_s is None
     for number in range(100):
-        held_s = 10 + 16 + 16_000 * 40 / 20_000  # forty readers share 20,000 elements per second
+        held_s = 16_000 * 40 / 10_000  # 10,000 elements per second for forty tasks, never idle
         busy = released(10 + number, 16_000, beside=40)
         beliefs = beliefs.updated(seen(busy, memory_mib=300.0, wall_s=held_s, cpu_s=16.0))
     given = beliefs.about("processing").source_per_s
-    assert given == pytest.approx(20_000, rel=0.1)
+    assert given == pytest.approx(10_000, rel=0.1)
     many = capacity(40, 400_000)
     fed = Adaptive().shapes(beliefs, many, backlog(10**9))[-1]
     unfed = Adaptive(without=["bandwidth"]).shapes(beliefs, many, backlog(10**9))[-1]
-    assert fed.reason.startswith("bandwidth: the source gives about 2")
+    assert fed.reason.startswith("bandwidth: tasks begin as fast as ")
     assert fed.in_flight < unfed.in_flight
+
+
+def test_tasks_start_no_faster_than_the_source_feeds_them_and_never_none() -> None:
+    feed = Feed()
+    assert feed.most(1000, 500, 1000.0) == 7  # three seconds ahead, and a tenth more than is known to be there
+    assert feed.most(1000, 500, 1000.0) == 0
+    feed.now_s = 10.0
+    assert feed.most(3, 500, 1000.0) == 3
+    started = 0
+    for second in range(20, 120):
+        feed.now_s = float(second)
+        started += feed.most(1000, 500, 1000.0)
+    assert started * 500 == pytest.approx(1.1 * 100 * 1000, rel=0.05)
+    assert feed.most(5, 10**9, 1000.0) == 0
+    feed.now_s = 200.0
+    assert feed.most(5, 10**9, 1000.0) == 1
 
 
 def test_at_the_end_slow_merges_combine_fewer_results() -> None:
