@@ -62,7 +62,7 @@ def run(
         process: function of a Chunk: `for span in chunk.spans: span.source, span.start, span.stop`; returns anything
             that pickles.
         merge: function of two results; associative and commutative.
-        engine: `"local"`, or an engine object.
+        engine: `"local"`, `"workqueue"`, or an engine object.
         policy: `Adaptive()` by default.
         run_dir: where the run is kept; the same script with the same run_dir resumes. A new directory under
             `shaper-runs` by default.
@@ -137,17 +137,20 @@ def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
         if options:
             raise BadInput(f"{', '.join(options)}: give these to the engine object instead")
         return engine
-    if engine != "local":
-        raise BadInput(f"engine {engine!r} is not known: use 'local', or an engine object of shaper.engines")
-    from shaper.engines.local import Local
+    from shaper import engines
 
-    known = inspect.signature(Local).parameters
+    makers: Mapping[str, Callable[..., Engine]] = {"local": engines.Local, "workqueue": engines.WorkQueue}
+    make = makers.get(engine)
+    if make is None:
+        names = ", ".join(map(repr, makers))
+        raise BadInput(f"engine {engine!r} is not known: use {names}, or an engine object of shaper.engines")
+    known = inspect.signature(make).parameters
     for option in options:
         if option not in known:
-            raise BadInput(f"{option!r} is no option of the local engine; it has {', '.join(known)}")
-    given = {"cores": os.environ.get("SHAPER_CORES"), "memory": os.environ.get("SHAPER_MEMORY")}
-    local: Engine = Local(**{**{key: value for key, value in given.items() if value}, **options})
-    return local
+            raise BadInput(f"{option!r} is no option of the {engine} engine; it has {', '.join(known)}")
+    # What the command line says holds where the script is silent.
+    given = {name: os.environ.get(f"SHAPER_{name.upper()}") for name in ("cores", "memory", "port") if name in known}
+    return make(**{**{key: value for key, value in given.items() if value}, **options})
 
 
 __all__ = ["Result", "ShaperError", "last_run", "run"]

@@ -4,5 +4,6 @@ from shaper.engines.cluster import WorkerSpec
 from shaper.engines.engine import Engine
 from shaper.engines.local import Local
 from shaper.engines.simulated import Simulated
+from shaper.engines.workqueue import WorkQueue
 
-__all__ = ["Engine", "Local", "Simulated", "WorkerSpec"]
+__all__ = ["Engine", "Local", "Simulated", "WorkQueue", "WorkerSpec"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -11,12 +10,10 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import cloudpickle
-
-from shaper.errors import BadInput, CannotPickle, Damaged, SiteError, Stalled
+from shaper.engines.translate import observed, pickled
+from shaper.errors import BadInput, Damaged, SiteError, Stalled
 from shaper.monitor import result as results
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.pool import Pool
@@ -30,7 +27,6 @@ from shaper.types import (
     Resources,
     ResultLost,
     ResultRef,
-    Span,
     Task,
     TaskId,
     WorkerKind,
@@ -152,7 +148,7 @@ class Local:
         base = self._base()
         work: bytes | tuple[tuple[str, str], ...]
         if isinstance(task.work, Chunk):
-            work = _pickled(task.work)
+            work = pickled(task.work)
         else:
             gone = tuple(task_id for task_id in task.work.inputs if task_id not in self._results)
             if gone:
@@ -210,23 +206,8 @@ class Local:
             lost = task.work.inputs[report.damaged]
             self._results.pop(lost, None)
             self._ended.append(ResultLost((lost,)))
-        self._ended.append(
-            Observation(
-                task,
-                report.outcome,
-                report.usage,
-                submitted_s,
-                started_s,
-                self.now_s,
-                worker,
-                report.detail,
-                ref,
-                _skipped_spans(task, report),
-                report.skip_reasons,
-                report.system_oom,
-                report.error,
-            )
-        )
+        times_s = submitted_s, started_s, self.now_s
+        self._ended.append(observed(task, report, times_s, worker, ref))
 
     def cancel(self, actions: Sequence[Cancel]) -> None:
         """Take queued tasks back at once, and kill running ones."""
@@ -257,16 +238,8 @@ class Local:
     def adopt(self, refs: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
         """Take over results of an earlier session that are whole, and remove what nobody refers to."""
         base = self._base()
-        missing = []
-        for task_id, ref in refs.items():
-            if results.intact(base / ref.place, ref.size_bytes, ref.checksum):
-                self._results[task_id] = ref
-            else:
-                missing.append(task_id)
-        known = {(base / ref.place).name for ref in self._results.values()}
-        for path in (base / "results").glob("*"):
-            if path.name not in known:
-                path.unlink(missing_ok=True)
+        whole, missing = results.whole(base, refs)
+        self._results.update(whole)
         shutil.rmtree(base / "sandbox", ignore_errors=True)
         (base / "sandbox").mkdir(exist_ok=True)
         return missing
@@ -288,36 +261,6 @@ class Local:
             shutil.rmtree(self.run_dir / "sandbox", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
-
-
-def _pickled(chunk: Chunk) -> bytes:
-    """A chunk as it travels; the plain pickler would name a payload's class in a script that tasks do not import."""
-    lean = _lean(chunk)
-    if all(span.source.payload is None for span in chunk.spans):
-        return pickle.dumps(lean)
-    try:
-        pickled: bytes = cloudpickle.dumps(lean)
-    except Exception as error:  # pickling runs the code of the user's types
-        raise CannotPickle(
-            f"the payload of source {chunk.spans[0].source.id!r} cannot be sent to a task ({error}): open files, locks "
-            "and connections in the process function"
-        ) from error
-    return pickled
-
-
-def _skipped_spans(task: Task, report: CallReport) -> tuple[Span, ...]:
-    if not isinstance(task.work, Chunk):
-        return ()
-    return tuple(Span(task.work.spans[number].source, start, stop) for number, start, stop in report.skipped)
-
-
-def _lean(chunk: Chunk) -> Chunk:
-    """The chunk without its sources' cuts, which can be thousands and are of no use to a task."""
-    if not any(span.source.cuts for span in chunk.spans):
-        return chunk
-    return replace(
-        chunk, spans=tuple(Span(replace(span.source, cuts=()), span.start, span.stop) for span in chunk.spans)
-    )
 
 
 def _whole(cores: int | str) -> int:

@@ -23,6 +23,21 @@ _CLOSE_S = 1.5
 _STARTS = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where calls find the user's modules and files, and what they take for the program's arguments."""
+
+    sys_path: tuple[str, ...]
+    argv: tuple[str, ...]
+    cwd: str
+
+    @classmethod
+    def here(cls) -> Place:
+        """That of this process."""
+        paths = tuple(os.path.abspath(path) for path in sys.path)  # noqa: PTH100
+        return cls(paths, tuple(sys.argv), os.getcwd())  # noqa: PTH109
+
+
 @dataclass(slots=True)
 class _Slot:
     number: int
@@ -38,7 +53,8 @@ class Pool:
     next call, so every call finds what the parent holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place | None = None) -> None:
+        self._place = place
         self._codes: dict[str, bytes] = {}
         self._unloaded: set[str] = set()  # stages whose functions every call loads for itself
         self._warm: dict[str, None] = {}
@@ -98,9 +114,9 @@ class Pool:
         )
         theirs.close()
         self._control = ours
-        paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100
+        place = self._place or Place.here()
         try:
-            server.send(ours, ("init", paths, list(sys.argv), os.getcwd()))  # noqa: PTH109
+            server.send(ours, ("init", list(place.sys_path), list(place.argv), place.cwd))
         except OSError:
             return False
         if not all(self._load(stage, payload) for stage, payload in self._codes.items()):
@@ -160,6 +176,11 @@ class Pool:
         if self._warming and self._control is not None and wait([self._control], 0):
             self._settle_warming()
         return not self._warming
+
+    @property
+    def busy(self) -> list[Connection]:
+        """To wait on, with other things: readable when a report is ready."""
+        return list(self._busy)
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import cloudpickle
 
 from shaper.errors import Damaged
+from shaper.types import ResultRef
 
 
 class _Writer:
@@ -93,6 +95,21 @@ def read(path: str | os.PathLike[str], checksum: str) -> Any:
     if f"{reader.crc:08x}" != checksum:
         raise Damaged(f"result {path} is not what was written: its checksum differs")
     return value
+
+
+def whole(base: Path, refs: Mapping[str, ResultRef]) -> tuple[dict[str, ResultRef], list[str]]:
+    """Tell the results below `base` that are whole from the ids of those that are not; remove what nobody refers to."""
+    found, missing = {}, []
+    for task_id, ref in refs.items():
+        if intact(base / ref.place, ref.size_bytes, ref.checksum):
+            found[task_id] = ref
+        else:
+            missing.append(task_id)
+    known = {(base / ref.place).name for ref in found.values()}
+    for path in (base / "results").glob("*"):
+        if path.name not in known:
+            path.unlink(missing_ok=True)
+    return found, missing
 
 
 def intact(path: str | os.PathLike[str], size_bytes: int, checksum: str) -> bool:

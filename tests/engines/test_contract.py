@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import shaper
 from shaper.engines import Local, Simulated, WorkerSpec
 from shaper.engines.engine import Engine
+from shaper.engines.workqueue import WorkQueue
 from shaper.errors import Stalled
 from shaper.policy import Adaptive, Fixed
 from shaper.types import (
@@ -32,6 +34,7 @@ from shaper.types import (
     Task,
     Usage,
 )
+from tests.engines.workers import Worker, free_port, needs_workqueue
 
 MIB = 2**20
 CORES, MEMORY_MIB = 2, 3000
@@ -65,26 +68,37 @@ def cost(task: Task, rng: Any) -> Usage:
     return Usage(wall_s=doing.wall_s, memory_mib=50.0 + doing.memory_mib, result_bytes=10)
 
 
-def local() -> Engine:
+def local(stack: ExitStack, tmp_path: Path) -> Engine:
     return Local(cores=CORES, memory=MEMORY_MIB)
 
 
-def simulated() -> Engine:
+def simulated(stack: ExitStack, tmp_path: Path) -> Engine:
     return Simulated([WorkerSpec(CORES, MEMORY_MIB, 1)], cost)
 
 
-ENGINES: dict[str, Callable[[], Engine]] = {"local": local, "simulated": simulated}
+def workqueue(stack: ExitStack, tmp_path: Path) -> Engine:
+    needs_workqueue()
+    port = free_port()
+    stack.enter_context(Worker("work_queue_worker", port, tmp_path, cores=CORES, memory_mib=MEMORY_MIB))
+    return WorkQueue(port=port, grace_s=0.0)
+
+
+Maker = Callable[[ExitStack, Path], Engine]
+ENGINES: dict[str, Maker] = {"local": local, "simulated": simulated, "workqueue": workqueue}
 
 
 @pytest.fixture(params=list(ENGINES))
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    made = ENGINES[request.param]()
-    made.run_dir = tmp_path
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
-    yield made
-    made.close()
-    made.close()
+    with ExitStack() as stack:
+        made = ENGINES[request.param](stack, tmp_path)
+        made.run_dir = tmp_path
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+        while not made.capacity().kinds:
+            made.wait(0.1)
+        yield made
+        made.close()
+        made.close()
 
 
 def task(number: int, doing: Doing | None = None, *, cores: int = 1, memory_mib: int = 500, **more: Any) -> Task:
@@ -185,10 +199,12 @@ def test_a_result_is_there_until_it_is_released(engine: Engine) -> None:
 
 @pytest.mark.parametrize("maker", ENGINES.values(), ids=ENGINES)
 @pytest.mark.parametrize("policy", [Adaptive, lambda: Fixed(700, Resources(1, 500))], ids=["adaptive", "fixed"])
-def test_a_run_counts_every_element_once(maker: Callable[[], Engine], policy: Any, tmp_path: Path) -> None:
+def test_a_run_counts_every_element_once(maker: Maker, policy: Any, tmp_path: Path) -> None:
     sizes = {f"source-{number}": 1 + 977 * number % 2000 for number in range(20)}
-    result = shaper.run(
-        sizes, process=behave, merge=add, engine=maker(), policy=policy(), run_dir=tmp_path / "run", progress=False
-    )
+    with ExitStack() as stack:
+        engine = maker(stack, tmp_path)
+        result = shaper.run(
+            sizes, process=behave, merge=add, engine=engine, policy=policy(), run_dir=tmp_path / "run", progress=False
+        )
     assert result.value == sum(sizes.values())
     assert result.report.elements == sum(sizes.values())

@@ -1,0 +1,415 @@
+"""What Work Queue and TaskVine have in common: tasks as commands with files, calls monitored on the worker.
+
+Each task runs `monitor/client.py` in a directory of its own on a worker, which hands the call to that worker's warm
+server (`monitor/worker_server.py`). A batch system moves the files and places tasks by their cores and memory; whether
+an attempt exceeded anything is measured by our own monitor, at the first try.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+from shaper.engines.translate import observed, pickled
+from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
+from shaper.monitor import remote, versions
+from shaper.monitor import result as results
+from shaper.monitor.call import Call
+from shaper.monitor.pool import Place
+from shaper.monitor.remote import RemoteCall, Reply
+from shaper.types import (
+    Cancel,
+    Capacity,
+    Chunk,
+    Code,
+    Merge,
+    Observation,
+    Outcome,
+    Resources,
+    ResultLost,
+    ResultRef,
+    Task,
+    TaskId,
+    WorkerKind,
+)
+from shaper.units import show_mib, show_seconds
+
+# A warm server without calls for so long ends, and gives its memory back.
+_IDLE_S = 600
+_CAPACITY_EVERY_S = 0.1
+_NO_SERVER, _SERVER_ENDED = 71, 75
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a task: what it is called here and in the task's directory.
+
+    Args:
+        kept: on the worker for later tasks.
+    """
+
+    here: Path
+    there: str
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A task as a batch system sees it.
+
+    Args:
+        call: content of the file `call.txt`.
+        order: jobs of a lower number start first.
+    """
+
+    name: str
+    category: str
+    command: str
+    resources: Resources
+    order: int
+    call: str
+    inputs: tuple[File, ...]
+    outputs: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job that came back.
+
+    Args:
+        name: of the job.
+        fault: why there is no reply, in the batch system's words; empty where the command ran.
+        code: exit code of the command.
+        said: what the command printed.
+        inputs_gone: the batch system could not read the job's inputs.
+        held_s: on the clock of `time.time`, from when the batch system sent it to a slot, until when it held that.
+    """
+
+    name: str
+    worker: str
+    held_s: tuple[float, float]
+    code: int = 0
+    said: str = ""
+    fault: str = ""
+    inputs_gone: bool = False
+
+
+class BatchSystem(Protocol):
+    """The little that an engine needs of a batch system; one adapter each."""
+
+    port: int
+
+    def submit(self, job: Job) -> None: ...
+
+    def wait(self, timeout_s: float) -> Sequence[Ended]:
+        """Everything that has come back, waiting up to `timeout_s` for the first."""
+
+    def lost(self) -> Collection[str]:
+        """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
+
+    def cancel(self, name: str) -> None:
+        """Forget a job; it does not come back."""
+
+    def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
+        """The connected workers by kind, and how many jobs wait for one."""
+
+    def close(self) -> None: ...
+
+
+class Batch:
+    """An engine on top of a batch system; what the two engines share.
+
+    Args:
+        python: the interpreter that workers run; the one of this process by default, as on a shared file system.
+        grace_s: how long a task that no connected worker can hold waits for one that can.
+    """
+
+    name = "batch"
+
+    def __init__(self, *, python: str | None = None, grace_s: float = 300.0) -> None:
+        self.run_dir: Path | None = None
+        self._made_dir: Path | None = None
+        self._python = python or sys.executable
+        self._start_s = time.time()
+        self._system: BatchSystem | None = None
+        self._codes: dict[str, tuple[Path, str, Mapping[str, str]]] = {}  # by stage: file, name on workers, versions
+        self._flying: dict[TaskId, tuple[Task, float]] = {}
+        self._number = 0
+        self._ended: list[Observation | ResultLost] = []
+        self._results: dict[TaskId, ResultRef] = {}
+        self._capacity: Capacity | None = None
+        self._capacity_s = 0.0
+        self._tag = ""
+        self._grace_s = grace_s
+        self._too_large_since_s: float | None = None
+
+    def _connect(self) -> BatchSystem:
+        raise NotImplementedError
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since this engine was made."""
+        return time.time() - self._start_s
+
+    # -- opening -------------------------------------------------------------------------------------------------
+
+    def open(self, stage: str, code: Code | None) -> None:
+        """Keep the functions of a stage as a file that every worker gets once."""
+        if code is None:
+            raise BadInput(f"stage {stage!r} needs process and merge functions on the {self.name} engine")
+        base = self._base()
+        if self._system is None:
+            for folder in ("results", "logs", "ship"):
+                (base / folder).mkdir(exist_ok=True)
+            package = _package()
+            (base / "ship" / remote.PACKAGE).write_bytes(package)
+            shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
+            self._tag = hashlib.sha256(package + self._python.encode()).hexdigest()[:12]
+            self._system = self._connect()
+        digest = hashlib.sha256(code.payload).hexdigest()[:12]
+        path = base / "ship" / f"code-{digest}.pkl"
+        path.write_bytes(code.payload)
+        self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
+
+    def _base(self) -> Path:
+        if self.run_dir is None:
+            self._made_dir = self.run_dir = Path(tempfile.mkdtemp(prefix="shaper-"))
+        return self.run_dir
+
+    @property
+    def system(self) -> BatchSystem:
+        """The batch system; there is one once a stage is open."""
+        if self._system is None:
+            raise BadInput("open a stage first")
+        return self._system
+
+    def capacity(self) -> Capacity:
+        """The connected workers, as they were a moment ago."""
+        now_s = time.monotonic()
+        if self._capacity is None or now_s - self._capacity_s > _CAPACITY_EVERY_S:
+            kinds, waiting = self.system.workers()
+            self._capacity, self._capacity_s = Capacity(kinds, waiting), now_s
+        return self._capacity
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """Hand a task to the batch system, behind those that it has."""
+        base = self._base()
+        inputs = []
+        work: bytes | tuple[tuple[str, str], ...]
+        if isinstance(task.work, Chunk):
+            work = pickled(task.work)
+        else:
+            refs = [self._results.get(task_id) for task_id in task.work.inputs]
+            gone = tuple(task_id for task_id, ref in zip(task.work.inputs, refs, strict=True) if ref is None)
+            if gone:
+                self._ended.append(ResultLost(gone))
+                self._ended.append(self._unstarted(task, Outcome.LOST, "a result it merges is gone"))
+                return
+            inputs = [File(base / ref.place, f"in.{number}") for number, ref in enumerate(refs) if ref is not None]
+            work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
+        code_path, code_name, needed = self._codes[task.stage]
+        call = Call(task.id, code_name, work, task.resources, "", "", "")
+        here = Place.here()
+        inputs += [File(base / "ship" / name, name, kept=True) for name in (remote.CLIENT, remote.PACKAGE)]
+        inputs.append(File(code_path, remote.CODE, kept=True))
+        self._number += 1
+        self._flying[task.id] = task, self.now_s
+        self.system.submit(
+            Job(
+                task.id,
+                task.category,
+                f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
+                task.resources,
+                self._number,
+                remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
+                tuple(inputs),
+                (
+                    File(base / "results" / f"{task.id}.pkl", remote.RESULT),
+                    File(base / "ship" / f"{task.id}.reply", remote.REPLY),
+                ),
+            )
+        )
+
+    def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
+        """Return what has come back."""
+        for ended in self.system.wait(0.0 if self._ended else timeout_s):
+            if ended.name in self._flying:
+                self._end(ended)
+        for name in self.system.lost():
+            if name in self._flying:
+                self.system.cancel(name)
+                self._ended.append(self._unstarted(self._take(name), Outcome.LOST, "its worker went away"))
+        found, self._ended = self._ended, []
+        if found:
+            self._capacity = None
+        elif self._flying:
+            self._check_stalled()
+        return found
+
+    def _check_stalled(self) -> None:
+        """Batch systems keep a task that is larger than every worker for ever, without a word."""
+        capacity = self.capacity()
+        free = sum(kind.free_cores for kind in capacity.kinds)
+        if not capacity.waiting or free < capacity.cores:
+            self._too_large_since_s = None
+            return
+        task = next(iter(self._flying.values()))[0]
+        if any(_holds(kind, task.resources) for kind in capacity.kinds):
+            return
+        now_s = self.now_s
+        if self._too_large_since_s is None:
+            self._too_large_since_s = now_s
+            if self._grace_s > 0:
+                warnings.warn(
+                    f"{_too_large(task, capacity)}; waiting {show_seconds(self._grace_s)} for one", stacklevel=2
+                )
+        if now_s - self._too_large_since_s >= self._grace_s:
+            raise Stalled(f"{_too_large(task, capacity)}: start larger workers")
+
+    def _take(self, name: TaskId) -> tuple[Task, float]:
+        return self._flying.pop(name)
+
+    def _unstarted(self, flying: Task | tuple[Task, float], outcome: Outcome, detail: str) -> Observation:
+        task, submitted_s = flying if isinstance(flying, tuple) else (flying, self.now_s)
+        return Observation(task, outcome, None, submitted_s, None, self.now_s, "", detail)
+
+    def _end(self, ended: Ended) -> None:
+        task, submitted_s = self._take(ended.name)
+        base = self._base()
+        reply_path, result_path = base / "ship" / f"{task.id}.reply", base / "results" / f"{task.id}.pkl"
+        reply = _reply(reply_path) if not ended.fault and ended.code == 0 else None
+        reply_path.unlink(missing_ok=True)
+        if reply is None or reply.report is None:
+            result_path.unlink(missing_ok=True)
+            self._end_without_report(task, submitted_s, ended, reply)
+            return
+        report = reply.report
+        for ending, log in zip(("out", "err"), reply.logs, strict=True):
+            if log:
+                (base / "logs" / f"{task.id}.{ending}").write_bytes(log)
+        ref = None
+        if report.checksum is not None:
+            ref = ResultRef(f"results/{task.id}.pkl", report.usage.result_bytes or 0, report.checksum)
+            self._results[task.id] = ref
+        else:
+            result_path.unlink(missing_ok=True)
+        if report.damaged is not None and isinstance(task.work, Merge):
+            self._lose(task.work.inputs[report.damaged])
+        now_s = self.now_s
+        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in ended.held_s)
+        self._ended.append(observed(task, report, (submitted_s, started_s, finished_s), ended.worker, ref))
+
+    def _end_without_report(self, task: Task, submitted_s: float, ended: Ended, reply: Reply | None) -> None:
+        if reply is not None and reply.kind == "versions":
+            raise SiteError(
+                f"worker {ended.worker} cannot run this: {reply.fault}; start workers in this process's environment"
+            )
+        if reply is not None and reply.kind == "code":
+            raise UserError(reply.fault)
+        if ended.code == _NO_SERVER:
+            raise SiteError(
+                f"worker {ended.worker} cannot run Python functions: {ended.said.strip() or 'no reason given'}"
+            )
+        if ended.inputs_gone and isinstance(task.work, Merge):
+            for task_id in task.work.inputs:
+                ref = self._results.get(task_id)
+                if ref is None or not (self._base() / ref.place).exists():
+                    self._lose(task_id)
+        detail = ended.fault or (reply.fault if reply is not None else "")
+        if not detail:
+            detail = (
+                "its warm server was killed" if ended.code == _SERVER_ENDED else f"its command ended with {ended.code}"
+            )
+        self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, f"{detail} {ended.said.strip()}".strip()))
+
+    def _lose(self, task_id: TaskId) -> None:
+        self._results.pop(task_id, None)
+        self._ended.append(ResultLost((task_id,)))
+
+    def cancel(self, actions: Sequence[Cancel]) -> None:
+        """Take tasks back; what has come back already is observed as it ended."""
+        for action in actions:
+            if action.task_id in self._flying:
+                self.system.cancel(action.task_id)
+                self._ended.append(self._unstarted(self._take(action.task_id), Outcome.CANCELLED, action.reason))
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def fetch(self, task_id: TaskId) -> object:
+        """Unpickle a result."""
+        ref = self._results.get(task_id)
+        if ref is None:
+            raise Damaged(f"there is no result of task {task_id}")
+        return results.read(self._base() / ref.place, ref.checksum)
+
+    def adopt(self, refs: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
+        """Take over results of an earlier session that are whole, and remove what nobody refers to."""
+        whole, missing = results.whole(self._base(), refs)
+        self._results.update(whole)
+        return missing
+
+    def release(self, task_ids: Collection[TaskId]) -> None:
+        """Delete results."""
+        for task_id in task_ids:
+            ref = self._results.pop(task_id, None)
+            if ref is not None:
+                (self._base() / ref.place).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Cancel what runs and leave the workers."""
+        if self._system is not None:
+            for name in list(self._flying):
+                self._system.cancel(name)
+            self._system.close()
+            self._system = None
+        self._flying.clear()
+        if self.run_dir is not None:
+            shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
+        if self._made_dir is not None:
+            shutil.rmtree(self._made_dir, ignore_errors=True)
+
+
+def _holds(kind: WorkerKind, given: Resources) -> bool:
+    return kind.cores >= given.cores and kind.memory_mib >= given.memory_mib
+
+
+def _too_large(task: Task, capacity: Capacity) -> str:
+    largest = capacity.largest
+    there = f"{largest.cores} cores and {show_mib(largest.memory_mib)}" if largest is not None else "nothing"
+    return (
+        f"no connected worker can hold task {task.id} ({task.work}), which asks for {task.resources.cores} cores and "
+        f"{show_mib(task.resources.memory_mib)}; the largest has {there}"
+    )
+
+
+def _reply(path: Path) -> Reply | None:
+    try:
+        reply = pickle.loads(path.read_bytes())
+    except Exception:  # cut off, or not there
+        return None
+    return reply if isinstance(reply, Reply) else None
+
+
+def _package() -> bytes:
+    """This package as a zip that is the same for the same files."""
+    root = Path(__file__).resolve().parents[1]
+    memory = BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as package:
+        for path in sorted(root.rglob("*.py")):
+            entry = zipfile.ZipInfo(str(path.relative_to(root.parent)))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            package.writestr(entry, path.read_bytes())
+    return memory.getvalue()

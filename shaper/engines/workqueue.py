@@ -1,0 +1,236 @@
+"""Work Queue: tasks on workers that connect to this process. cctools is GPL-2, and imported in its adapters only."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from shaper.engines import password
+from shaper.engines.batch import Batch, BatchSystem, Ended, Job
+from shaper.errors import EngineMissing, SiteError
+from shaper.monitor import remote
+from shaper.types import WorkerKind
+
+# Debian installs the module for its own interpreter alone; others of the same version can load it from there.
+_DEBIAN = "/usr/lib/python3/dist-packages"
+_TAKEN_AT_ONCE = 256
+_RESULTS = {
+    1: "an input is missing",
+    2: "an output is missing",
+    4: "its standard output was lost",
+    8: "a signal ended it",
+    16: "the worker's own limit was exceeded",
+}
+
+
+class WorkQueue(Batch):
+    """Workers of Work Queue.
+
+    Args:
+        port: where workers connect: a number, a range `(first, last)`, or 0 for any that is free.
+        manager_name: a name under which workers find this manager through the catalog server; needs no port.
+        password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
+        python: the interpreter that workers run; the one of this process by default, as on a shared file system.
+        grace_s: how long a task that no connected worker can hold waits for one that can.
+    """
+
+    name = "workqueue"
+
+    def __init__(
+        self,
+        *,
+        port: int | tuple[int, int] = (9123, 9200),
+        manager_name: str | None = None,
+        password_file: str | os.PathLike[str] | bool | None = None,
+        python: str | None = None,
+        grace_s: float = 300.0,
+    ) -> None:
+        super().__init__(python=python, grace_s=grace_s)
+        self._port, self._manager_name = port, manager_name
+        self._password_file = None if password_file is False else password.password_file(_path(password_file))
+        self._module = load()
+
+    def _connect(self) -> BatchSystem:
+        return _Queue(self._module, self._port, self._manager_name, self._password_file)
+
+
+def _path(given: str | os.PathLike[str] | bool | None) -> str | os.PathLike[str] | None:
+    return None if isinstance(given, bool) else given
+
+
+def load() -> ModuleType:
+    """Import Work Queue, of either generation.
+
+    Raises:
+        EngineMissing: it is not installed for this interpreter.
+    """
+    for name in ("ndcctools.work_queue", "work_queue"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    for names in (("ndcctools", "ndcctools.work_queue"), ("_work_queue", "work_queue")):
+        with contextlib.suppress(ImportError):
+            return _from_debian(names)
+    raise EngineMissing(
+        "the workqueue engine needs Work Queue for this Python "
+        f"({sys.version_info.major}.{sys.version_info.minor}): conda install -c conda-forge ndcctools, or on Debian "
+        "apt-get install coop-computing-tools python3-workqueue (Debian 12: for Python 3.11, Debian 13: for 3.13)"
+    )
+
+
+def _from_debian(names: Sequence[str]) -> ModuleType:
+    """Load modules of Debian's without making all of Debian's packages importable."""
+    path = [_DEBIAN]
+    for name in names:
+        if name not in sys.modules:
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            if spec is None or spec.loader is None:
+                raise ImportError(name)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        path = list(getattr(sys.modules[name], "__path__", path))
+    return sys.modules[names[-1]]
+
+
+class _Queue:
+    """The adapter: Work Queue's calls and numbers in, ours out."""
+
+    def __init__(
+        self, module: ModuleType, port: int | tuple[int, int], manager_name: str | None, password_file: Path | None
+    ) -> None:
+        self._wq = module
+        try:
+            self._queue = module.WorkQueue(port=port, name=manager_name)
+        except Exception as error:  # the module raises plain exceptions
+            raise SiteError(f"Work Queue cannot listen on port {port}: {error}; give another port=...") from error
+        self.port = int(self._queue.port)
+        if password_file is not None:
+            self._queue.specify_password_file(str(password_file))
+        self._ids: dict[str, int] = {}
+        self._tasks: dict[int, Any] = {}
+        self._categories: set[str] = set()
+        self._removed = 0
+        self._kinds: tuple[int, tuple[WorkerKind, ...]] = (-1, ())
+
+    def submit(self, job: Job) -> None:
+        wq, given = self._wq, job.resources
+        if job.category not in self._categories:
+            # An attempt comes back after one try: what happens next is our policy's decision.
+            self._queue.specify_category_mode(job.category, wq.WORK_QUEUE_ALLOCATION_MODE_FIXED)
+            self._categories.add(job.category)
+        task = wq.Task(job.command)
+        task.specify_tag(job.name)
+        task.specify_category(job.category)
+        task.specify_cores(given.cores)
+        task.specify_memory(given.memory_mib)
+        task.specify_disk(given.disk_mib or 1)
+        # Equal priorities run newest first.
+        task.specify_priority(-float(job.order))
+        for file in job.inputs:
+            task.specify_input_file(str(file.here), file.there, cache=file.kept)
+        task.specify_buffer(job.call, remote.CALL, cache=False)
+        for file in job.outputs:
+            task.specify_output_file(str(file.here), file.there, cache=False)
+        number = self._queue.submit(task)
+        self._ids[job.name], self._tasks[number] = number, task
+
+    def wait(self, timeout_s: float) -> Sequence[Ended]:
+        found: list[Ended] = []
+        # Whole seconds only; it returns at once when something has come back.
+        task = self._queue.wait(1 if timeout_s > 0 else 0)
+        while task is not None:
+            found.append(self._ended(task))
+            task = self._queue.wait(0) if len(found) < _TAKEN_AT_ONCE else None
+        return found
+
+    def _ended(self, task: Any) -> Ended:
+        wq, name = self._wq, str(task.tag)
+        self._tasks.pop(self._ids.pop(name, -1), None)
+        code = int(task.result)
+        fault = ""
+        if code != wq.WORK_QUEUE_RESULT_SUCCESS and not (
+            code == wq.WORK_QUEUE_RESULT_OUTPUT_MISSING and task.return_status != 0
+        ):
+            fault = f"Work Queue says {_RESULTS.get(code, task.result_str)}"
+        return Ended(
+            name,
+            f"{task.hostname or '?'}/{task.host or '?'}",
+            (task.send_input_start / 1e6, task.execute_cmd_finish / 1e6),
+            int(task.return_status),
+            task.output or "",
+            fault,
+            code == wq.WORK_QUEUE_RESULT_INPUT_MISSING,
+        )
+
+    def lost(self) -> Collection[str]:
+        removed = self._queue.stats.workers_removed
+        if removed == self._removed:
+            return ()
+        self._removed = removed
+        wq, found = self._wq, []
+        for name, number in self._ids.items():
+            tries = self._tasks[number]._task.try_count
+            if tries > 1 or (tries == 1 and self._queue.task_state(number) == wq.WORK_QUEUE_TASK_READY):
+                found.append(name)
+        return found
+
+    def cancel(self, name: str) -> None:
+        number = self._ids.pop(name, None)
+        if number is not None:
+            self._queue.cancel_by_taskid(number)
+            self._tasks.pop(number, None)
+            self._queue._task_table.pop(number, None)
+
+    def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
+        stats = self._queue.stats
+        waiting = int(stats.tasks_waiting)
+        changed = int(stats.workers_joined) + int(stats.workers_removed)
+        if self._kinds[0] != changed or sum(kind.count for kind in self._kinds[1]) != stats.workers_connected:
+            self._kinds = changed, self._summary(stats)
+        free = max(0, int(stats.total_cores) - int(stats.committed_cores))
+        return _with_free(self._kinds[1], free), waiting
+
+    def _summary(self, stats: Any) -> tuple[WorkerKind, ...]:
+        found: dict[tuple[int, int, int], int] = {}
+        rows = [row for row in self._queue.workers_summary() if row["workers"] > 0 and row["cores"] > 0]
+        for row in rows:
+            memory_mib = row["memory"]
+            # The summary rounds down; the extremes are known exactly.
+            for exact in (int(stats.max_memory), int(stats.min_memory)):
+                if memory_mib <= exact < memory_mib * 1.05 + 64:
+                    memory_mib = exact
+                    break
+            key = row["cores"], memory_mib, row["disk"]
+            found[key] = found.get(key, 0) + row["workers"]
+        return tuple(
+            WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
+            for (cores, memory_mib, disk_mib), count in sorted(found.items())
+        )
+
+    def close(self) -> None:
+        for name in list(self._ids):
+            self.cancel(name)
+        self._queue._free_queue()
+
+
+def _with_free(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
+    """Work Queue does not say which workers are free: the cores are shared out from the largest kind on."""
+    found = []
+    for kind in kinds:
+        here = min(free_cores, kind.cores * kind.count)
+        free_cores -= here
+        found.append(WorkerKind(kind.name, kind.cores, kind.memory_mib, kind.count, kind.disk_mib, here))
+    return tuple(found)

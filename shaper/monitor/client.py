@@ -1,0 +1,121 @@
+"""What a batch system runs for each task: hand the call in this directory to the worker's warm server, and wait.
+
+    python -I -S client.py TAG IDLE_S
+
+A plain program of the standard library that imports nothing slow: it is started once per task. The worker is the
+nearest ancestor that is one (`work_queue_worker`, `vine_worker`). Its server listens on an abstract socket that is
+named by user, worker and TAG (what the server runs, so that one of another version is never asked), and is started
+when nobody listens there. Exit codes: 0 the answer is in `reply.pkl`; 71 no server could be started, standard output
+says why; 75 the server was ended in the middle of the call.
+"""
+
+from __future__ import annotations
+
+import _socket
+import posix
+import sys
+
+_WORKERS = ("work_queue_wor", "vine_worker")
+_NO_SERVER, _SERVER_ENDED = 71, 75
+_PEERCRED_BYTES = 12
+
+
+def main(tag: str, idle_s: str) -> int:
+    """Return the exit code."""
+    here = posix.getcwd()
+    worker, since = _worker()
+    address = f"\0shaper-{posix.getuid()}-{worker}-{since}-{tag}"
+    for _ in range(20):
+        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            connection.connect(address)
+        except OSError:
+            connection.close()
+            fault = _launch(here, address, worker, idle_s)
+            if fault:
+                print(fault)
+                return _NO_SERVER
+            continue
+        credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _PEERCRED_BYTES)
+        if int.from_bytes(credentials[4:8], sys.byteorder) != posix.getuid():
+            print("the warm server belongs to another user")
+            return _NO_SERVER
+        try:
+            connection.sendall(here.encode() + b"\n")
+            return 0 if connection.recv(16) else _SERVER_ENDED
+        except OSError:
+            return _SERVER_ENDED
+    print("the warm server ended twenty times before it took a call")
+    return _NO_SERVER
+
+
+def _worker() -> tuple[int, str]:
+    """The process id of the worker this task belongs to, and when it started."""
+    first = pid = posix.getppid()
+    while pid > 1:
+        name, parent, since = _stat(pid)
+        if name.startswith(_WORKERS):
+            return pid, since
+        pid = parent
+    return first, _stat(first)[2]
+
+
+def _stat(pid: int) -> tuple[str, int, str]:
+    file = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY)
+    text = posix.read(file, 4096).decode(errors="replace")
+    posix.close(file)
+    name, _, rest = text[text.index("(") + 1 :].rpartition(")")
+    fields = rest.split()
+    return name, int(fields[1]), fields[19]
+
+
+def _launch(here: str, address: str, worker: int, idle_s: str) -> str:
+    """Start the server and wait until it listens, or has found another that does; return what went wrong, or ''."""
+    home = f"{here.rpartition('/')[0]}/shaper-server-{posix.getpid()}"
+    posix.mkdir(home, 0o700)
+    package = home + "/shaper.zip"
+    _copy("shaper.zip", package)
+    reader, writer = posix.pipe()
+    if posix.fork() == 0:
+        try:
+            posix.setsid()
+            if posix.fork() != 0:
+                posix._exit(0)
+            posix.close(reader)
+            posix.set_inheritable(writer, True)
+            null = posix.open("/dev/null", posix.O_RDWR)
+            for number in (0, 1, 2):
+                posix.dup2(null, number)
+            posix.chdir("/")
+            environment = dict(posix.environ)
+            path = environment.get(b"PYTHONPATH", b"")
+            environment[b"PYTHONPATH"] = package.encode() + (b":" + path if path else b"")
+            start = "from shaper.monitor.worker_server import main; main()"
+            arguments = [sys.executable, "-c", start, address[1:], str(worker), home, str(writer), idle_s]
+            posix.execve(sys.executable, arguments, environment)
+        finally:
+            posix._exit(1)
+    posix.close(writer)
+    posix.wait()
+    said = b""
+    while True:
+        part = posix.read(reader, 4096)
+        if not part:
+            return said.decode(errors="replace")
+        said += part
+
+
+def _copy(source: str, target: str) -> None:
+    reader, writer = posix.open(source, posix.O_RDONLY), posix.open(target, posix.O_WRONLY | posix.O_CREAT, 0o600)
+    while True:
+        part = posix.read(reader, 1 << 20)
+        if not part:
+            break
+        while part:
+            part = part[posix.write(writer, part) :]
+    posix.close(reader)
+    posix.close(writer)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,63 @@
+"""What travels between an engine and the warm server of a worker on another machine: files of these names and types.
+
+A task's directory holds `client.py`, `shaper.zip` (this package), `code.pkl` (the stage's functions), `call.txt` (a
+RemoteCall, as text: all that Work Queue's buffers take) and, for a merge, its inputs. Afterwards it also holds
+`reply.pkl` (a Reply) and `result.pkl`, which is empty where there is no result.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shaper.monitor.call import Call, CallReport
+
+CLIENT, PACKAGE, CODE, CALL = "client.py", "shaper.zip", "code.pkl", "call.txt"
+REPLY, RESULT, SANDBOX, LOG = "reply.pkl", "result.pkl", "sandbox", "log"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCall:
+    """One attempt, with what a worker must know of the manager.
+
+    Args:
+        call: its paths are relative to the task's directory; its stage is a name that changes with the code.
+        sys_path, argv, cwd: of the manager; used as far as they exist on the worker.
+        versions: of Python and the packages that the functions name; the worker must have the same.
+    """
+
+    call: Call
+    sys_path: tuple[str, ...]
+    argv: tuple[str, ...]
+    cwd: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How an attempt on a worker ended.
+
+    Args:
+        report: as the supervisor gave it; None where the call could not be started.
+        fault: why it could not be started; then `kind` is `versions`, `code` or `site`.
+        logs: the ends of standard output and standard error.
+    """
+
+    report: CallReport | None
+    kind: str = ""
+    fault: str = ""
+    logs: tuple[bytes, bytes] = (b"", b"")
+
+
+def encoded(call: RemoteCall) -> str:
+    """A call as text."""
+    return base64.b64encode(pickle.dumps(call)).decode()
+
+
+def decoded(text: bytes) -> RemoteCall:
+    """The call that was encoded."""
+    call = pickle.loads(base64.b64decode(text))
+    assert isinstance(call, RemoteCall)
+    return call

@@ -1,0 +1,85 @@
+"""Real workers of the batch systems, for tests: each in a session of its own, ended by its own handle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from shaper.engines import workqueue
+from shaper.errors import EngineMissing
+from tests.conftest import needs
+
+
+def needs_workqueue() -> None:
+    """Skip, or fail in CI, where Work Queue is not installed for this interpreter."""
+    try:
+        workqueue.load()
+        found = shutil.which("work_queue_worker") is not None
+    except EngineMissing:
+        found = False
+    needs(found, "Work Queue (as root: apt-get install coop-computing-tools python3-workqueue)")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+class Worker:
+    """One worker; it tries to connect until a manager listens on the port."""
+
+    def __init__(
+        self,
+        program: str,
+        port: int,
+        folder: Path,
+        *,
+        cores: int = 2,
+        memory_mib: int = 3000,
+        more: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = folder / f"worker-{os.urandom(3).hex()}"
+        self.folder.mkdir(parents=True)
+        self.log = self.folder / "log"
+        options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
+        options += ["-d", "all", "-o", str(self.log), "--single-shot", *more]
+        self.process = subprocess.Popen(
+            [program, *options, "localhost", str(port)],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the worker and all that it started in its session."""
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> None:
+        """At once."""
+        if self.process.poll() is None:
+            self.send(signal.SIGKILL)
+            self.process.wait()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+
+def skip_without_root() -> None:
+    """For tests that need it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
