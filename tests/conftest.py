@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,18 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip("no ../shared/data beside the checkout")
     return data
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Managers and workers of the tests share a password of their own, and leave the user's alone."""
+    path = tmp_path_factory.mktemp("password") / "password"
+    path.write_text("of the tests")
+    path.chmod(0o600)
+    before = os.environ.get("SHAPER_PASSWORD_FILE")
+    os.environ["SHAPER_PASSWORD_FILE"] = str(path)
+    yield
+    if before is None:
+        del os.environ["SHAPER_PASSWORD_FILE"]
+    else:
+        os.environ["SHAPER_PASSWORD_FILE"] = before

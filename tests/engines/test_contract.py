@@ -34,7 +34,7 @@ from shaper.types import (
     Task,
     Usage,
 )
-from tests.engines.workers import Worker, free_port, needs_workqueue
+from tests.engines.workers import Worker, free_port, needs_workqueue, until
 
 MIB = 2**20
 CORES, MEMORY_MIB = 2, 3000
@@ -94,8 +94,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         made.run_dir = tmp_path
         cloudpickle.register_pickle_by_value(sys.modules[__name__])
         made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
-        while not made.capacity().kinds:
-            made.wait(0.1)
+        until(lambda: made.wait(0.1) == [] and made.capacity().kinds)
         yield made
         made.close()
         made.close()

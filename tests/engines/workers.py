@@ -7,12 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import pytest
-
 from shaper.engines import workqueue
+from shaper.engines.password import password_file
 from shaper.errors import EngineMissing
 from tests.conftest import needs
 
@@ -51,7 +52,7 @@ class Worker:
         self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
         options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
-        options += ["-d", "all", "-o", str(self.log), "--single-shot", *more]
+        options += ["-d", "all", "-o", str(self.log), "--single-shot", "--password", str(password_file()), *more]
         self.process = subprocess.Popen(
             [program, *options, "localhost", str(port)],
             start_new_session=True,
@@ -79,7 +80,9 @@ class Worker:
         self.end()
 
 
-def skip_without_root() -> None:
-    """For tests that need it."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait for a condition."""
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.01)
