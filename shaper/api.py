@@ -62,7 +62,7 @@ def run(
         process: function of a Chunk: `for span in chunk.spans: span.source, span.start, span.stop`; returns anything
             that pickles.
         merge: function of two results; associative and commutative.
-        engine: `"local"`, `"workqueue"`, or an engine object.
+        engine: `"local"`, `"workqueue"`, `"taskvine"`, or an engine object.
         policy: `Adaptive()` by default.
         run_dir: where the run is kept; the same script with the same run_dir resumes. A new directory under
             `shaper-runs` by default.
@@ -139,18 +139,31 @@ def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
         return engine
     from shaper import engines
 
-    makers: Mapping[str, Callable[..., Engine]] = {"local": engines.Local, "workqueue": engines.WorkQueue}
+    makers: Mapping[str, type[Any]] = {
+        "local": engines.Local,
+        "workqueue": engines.WorkQueue,
+        "taskvine": engines.TaskVine,
+    }
     make = makers.get(engine)
     if make is None:
         names = ", ".join(map(repr, makers))
         raise BadInput(f"engine {engine!r} is not known: use {names}, or an engine object of shaper.engines")
-    known = inspect.signature(make).parameters
+    known = [
+        name
+        for maker in make.__mro__
+        for name, parameter in inspect.signature(maker).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
     for option in options:
         if option not in known:
             raise BadInput(f"{option!r} is no option of the {engine} engine; it has {', '.join(known)}")
     # What the command line says holds where the script is silent.
-    given = {name: os.environ.get(f"SHAPER_{name.upper()}") for name in ("cores", "memory", "port") if name in known}
-    return make(**{**{key: value for key, value in given.items() if value}, **options})
+    chosen: dict[str, Any] = dict(options)
+    for option in ("cores", "memory", "port"):
+        if option in known and (value := os.environ.get(f"SHAPER_{option.upper()}")):
+            chosen.setdefault(option, value)
+    made: Engine = make(**chosen)
+    return made
 
 
 __all__ = ["Result", "ShaperError", "last_run", "run"]

@@ -22,6 +22,7 @@ from shaper.api import last_run
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
 from shaper.run_dir import DESCRIPTION
 from shaper.session import Session
+from shaper.workers import cli as workers_cli
 
 app = typer.Typer(
     help="Finds, while an analysis runs, how big its tasks are, what each is given and how many run at once.",
@@ -32,6 +33,9 @@ app = typer.Typer(
 
 _STOPPED = 130
 _TRACEBACK_LINES = 15
+
+
+app.add_typer(workers_cli.app, name="workers")
 
 
 def main() -> NoReturn:

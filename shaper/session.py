@@ -267,7 +267,8 @@ class Session:
             return []
         from shaper.report.progress import Progress
 
-        shown = Progress(ledger.elements, ledger.settled_elements)
+        hint = str(getattr(self.engine, "hint", ""))
+        shown = Progress(ledger.elements, ledger.settled_elements, hint=hint)
         self._closing.callback(shown.close)
         return [shown]
 

@@ -8,19 +8,22 @@ an attempt exceeded anything is measured by our own monitor, at the first try.
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
 import time
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
+from shaper.engines import managers, password
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
 from shaper.monitor import remote, versions
@@ -48,6 +51,8 @@ from shaper.units import show_mib, show_seconds
 # A warm server without calls for so long ends, and gives its memory back.
 _IDLE_S = 600
 _CAPACITY_EVERY_S = 0.1
+# The batch system is given this share more than its workers hold, so that no slot waits for us.
+_BEYOND = 1 / 16
 _NO_SERVER, _SERVER_ENDED = 71, 75
 
 
@@ -119,7 +124,10 @@ class BatchSystem(Protocol):
         """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
 
     def cancel(self, name: str) -> None:
-        """Forget a job; it does not come back."""
+        """End a job, now or when it starts; it does not come back."""
+
+    def forget(self, path: Path) -> None:
+        """Nobody will read this file again."""
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         """The connected workers by kind, and how many jobs wait for one."""
@@ -131,13 +139,28 @@ class Batch:
     """An engine on top of a batch system; what the two engines share.
 
     Args:
+        port: where workers connect: a number, a range `(first, last)`, or 0 for any that is free.
+        manager_name: a name under which workers find this manager through the catalog server; needs no port.
+        password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
         python: the interpreter that workers run; the one of this process by default, as on a shared file system.
         grace_s: how long a task that no connected worker can hold waits for one that can.
     """
 
     name = "batch"
+    ssl = False
 
-    def __init__(self, *, python: str | None = None, grace_s: float = 300.0) -> None:
+    def __init__(
+        self,
+        *,
+        port: int | str | tuple[int, int] = (9123, 9200),
+        manager_name: str | None = None,
+        password_file: str | os.PathLike[str] | bool | None = None,
+        python: str | None = None,
+        grace_s: float = 300.0,
+    ) -> None:
+        self.port = port if isinstance(port, tuple) else int(port)
+        self.manager_name = manager_name
+        self.password_file = password.of(password_file)
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
         self._python = python or sys.executable
@@ -145,9 +168,13 @@ class Batch:
         self._system: BatchSystem | None = None
         self._codes: dict[str, tuple[Path, str, Mapping[str, str]]] = {}  # by stage: file, name on workers, versions
         self._flying: dict[TaskId, tuple[Task, float]] = {}
+        self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
+        self._handed: set[TaskId] = set()
+        self._held = [0, 0]  # cores and MiB of those that it has
         self._number = 0
         self._ended: list[Observation | ResultLost] = []
         self._results: dict[TaskId, ResultRef] = {}
+        self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
         self._tag = ""
@@ -156,6 +183,17 @@ class Batch:
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
+
+    def _announced(self, port: int) -> managers.Manager:
+        secret = str(self.password_file) if self.password_file is not None else None
+        host, name = socket.gethostname(), self.manager_name
+        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name)
+
+    @property
+    def hint(self) -> str:
+        """How to get workers."""
+        where = f"port {self.system.port} of {socket.gethostname()}"
+        return f"workers connect to {where}; to start some: shaper workers start --count 2 --cores 4 --memory 8GB"
 
     @property
     def now_s(self) -> float:
@@ -177,6 +215,8 @@ class Batch:
             shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
             self._tag = hashlib.sha256(package + self._python.encode()).hexdigest()[:12]
             self._system = self._connect()
+            self._manager = self._announced(self._system.port)
+            managers.write(self._manager)
         digest = hashlib.sha256(code.payload).hexdigest()[:12]
         path = base / "ship" / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
@@ -200,12 +240,47 @@ class Batch:
         if self._capacity is None or now_s - self._capacity_s > _CAPACITY_EVERY_S:
             kinds, waiting = self.system.workers()
             self._capacity, self._capacity_s = Capacity(kinds, waiting), now_s
-        return self._capacity
+        return replace(self._capacity, waiting=self._capacity.waiting + len(self._queue))
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def submit(self, task: Task) -> None:
-        """Hand a task to the batch system, behind those that it has."""
+        """Queue a task. The batch system gets it when a slot is nearly free: what it holds it starts in its own order,
+        and is slow, or unable, to take back."""
+        self._flying[task.id] = task, self.now_s
+        self._queue[task.id] = task
+        self._hand_in()
+
+    def _hand_in(self) -> None:
+        if not self._queue:
+            return
+        kinds = self.capacity().kinds
+        cores, memory_mib = (
+            sum(getattr(kind, name) * kind.count for kind in kinds) * (1.0 + _BEYOND)
+            for name in ("cores", "memory_mib")
+        )
+        while self._queue:
+            task = next(iter(self._queue.values()))
+            given = task.resources
+            fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
+            if self._handed and not fits:
+                return
+            del self._queue[task.id]
+            job = self._job(task)
+            if job is not None:
+                self._hold(task, 1)
+                self.system.submit(job)
+
+    def _hold(self, task: Task, sign: int) -> None:
+        self._held[0] += sign * task.resources.cores
+        self._held[1] += sign * task.resources.memory_mib
+        if sign > 0:
+            self._handed.add(task.id)
+        else:
+            self._handed.remove(task.id)
+
+    def _job(self, task: Task) -> Job | None:
+        """The task as files and a command; None where a result that it merges is gone."""
         base = self._base()
         inputs = []
         work: bytes | tuple[tuple[str, str], ...]
@@ -216,8 +291,8 @@ class Batch:
             gone = tuple(task_id for task_id, ref in zip(task.work.inputs, refs, strict=True) if ref is None)
             if gone:
                 self._ended.append(ResultLost(gone))
-                self._ended.append(self._unstarted(task, Outcome.LOST, "a result it merges is gone"))
-                return
+                self._ended.append(self._unstarted(self._take(task.id), Outcome.LOST, "a result it merges is gone"))
+                return None
             inputs = [File(base / ref.place, f"in.{number}") for number, ref in enumerate(refs) if ref is not None]
             work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
         code_path, code_name, needed = self._codes[task.stage]
@@ -226,21 +301,18 @@ class Batch:
         inputs += [File(base / "ship" / name, name, kept=True) for name in (remote.CLIENT, remote.PACKAGE)]
         inputs.append(File(code_path, remote.CODE, kept=True))
         self._number += 1
-        self._flying[task.id] = task, self.now_s
-        self.system.submit(
-            Job(
-                task.id,
-                task.category,
-                f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
-                task.resources,
-                self._number,
-                remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
-                tuple(inputs),
-                (
-                    File(base / "results" / f"{task.id}.pkl", remote.RESULT),
-                    File(base / "ship" / f"{task.id}.reply", remote.REPLY),
-                ),
-            )
+        return Job(
+            task.id,
+            task.category,
+            f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
+            task.resources,
+            self._number,
+            remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
+            tuple(inputs),
+            (
+                File(base / "results" / f"{task.id}.pkl", remote.RESULT),
+                File(base / "ship" / f"{task.id}.reply", remote.REPLY),
+            ),
         )
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
@@ -252,6 +324,7 @@ class Batch:
             if name in self._flying:
                 self.system.cancel(name)
                 self._ended.append(self._unstarted(self._take(name), Outcome.LOST, "its worker went away"))
+        self._hand_in()
         found, self._ended = self._ended, []
         if found:
             self._capacity = None
@@ -280,10 +353,14 @@ class Batch:
             raise Stalled(f"{_too_large(task, capacity)}: start larger workers")
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
-        return self._flying.pop(name)
+        task, submitted_s = self._flying.pop(name)
+        self._queue.pop(name, None)
+        if name in self._handed:
+            self._hold(task, -1)
+        return task, submitted_s
 
-    def _unstarted(self, flying: Task | tuple[Task, float], outcome: Outcome, detail: str) -> Observation:
-        task, submitted_s = flying if isinstance(flying, tuple) else (flying, self.now_s)
+    def _unstarted(self, flying: tuple[Task, float], outcome: Outcome, detail: str) -> Observation:
+        task, submitted_s = flying
         return Observation(task, outcome, None, submitted_s, None, self.now_s, "", detail)
 
     def _end(self, ended: Ended) -> None:
@@ -343,7 +420,8 @@ class Batch:
         """Take tasks back; what has come back already is observed as it ended."""
         for action in actions:
             if action.task_id in self._flying:
-                self.system.cancel(action.task_id)
+                if action.task_id in self._handed:
+                    self.system.cancel(action.task_id)
                 self._ended.append(self._unstarted(self._take(action.task_id), Outcome.CANCELLED, action.reason))
 
     # -- results -------------------------------------------------------------------------------------------------
@@ -366,20 +444,37 @@ class Batch:
         for task_id in task_ids:
             ref = self._results.pop(task_id, None)
             if ref is not None:
-                (self._base() / ref.place).unlink(missing_ok=True)
+                path = self._base() / ref.place
+                path.unlink(missing_ok=True)
+                if self._system is not None:
+                    self._system.forget(path)
 
     def close(self) -> None:
         """Cancel what runs and leave the workers."""
         if self._system is not None:
-            for name in list(self._flying):
+            for name in self._handed:
                 self._system.cancel(name)
             self._system.close()
             self._system = None
+            managers.remove(self._manager)
         self._flying.clear()
+        self._queue.clear()
+        self._handed.clear()
+        self._held = [0, 0]
         if self.run_dir is not None:
             shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
+
+
+def share_out(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
+    """Batch systems do not say which workers are free: the cores are shared out from the first kind on."""
+    found = []
+    for kind in kinds:
+        here = min(free_cores, kind.cores * kind.count)
+        free_cores -= here
+        found.append(replace(kind, free_cores=here))
+    return tuple(found)
 
 
 def _holds(kind: WorkerKind, given: Resources) -> bool:

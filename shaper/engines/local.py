@@ -55,7 +55,7 @@ class Local:
         memory: str | int | None = None,
         disk: str | int | None = None,
     ) -> None:
-        machine_cores, machine_mib = len(os.sched_getaffinity(0)), _available_mib()
+        machine_cores, machine_mib = len(os.sched_getaffinity(0)), available_mib()
         self._cores = _whole(cores) if cores is not None else machine_cores
         self._memory_mib = parse_mib(memory, "memory") if memory is not None else int(machine_mib * 0.9)
         self._disk_mib = parse_mib(disk, "disk") if disk is not None else None
@@ -273,7 +273,7 @@ def _whole(cores: int | str) -> int:
     return number
 
 
-def _available_mib() -> int:
+def available_mib() -> int:
     """What may still be used: of this machine, and of the control groups (container, batch job) this process is in."""
     try:
         with open("/proc/meminfo") as meminfo:  # noqa: PTH123

@@ -10,15 +10,20 @@ from pathlib import Path
 from shaper.errors import BadInput, SiteError
 
 
-def password_file(given: str | os.PathLike[str] | None = None) -> Path:
+def of(given: str | os.PathLike[str] | bool | None = None) -> Path | None:
     """Return the file to use: `given`, else that of `SHAPER_PASSWORD_FILE`, else `~/.shaper/password`, made if missing.
+
+    None where `given` is False.
 
     Raises:
         BadInput: a file that was given is not there, or can be read by others.
         SiteError: the default file cannot be made.
     """
-    chosen = given or os.environ.get("SHAPER_PASSWORD_FILE")
-    path = Path(chosen) if chosen else Path.home() / ".shaper" / "password"
+    if given is False:
+        return None
+    chosen = None if given is True else given
+    chosen = chosen or os.environ.get("SHAPER_PASSWORD_FILE")
+    path = Path(chosen) if chosen else Path(os.environ.get("SHAPER_HOME", Path.home() / ".shaper")) / "password"
     if not chosen:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)

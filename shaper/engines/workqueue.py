@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.machinery
-import importlib.util
-import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from shaper.engines import password
-from shaper.engines.batch import Batch, BatchSystem, Ended, Job
+from shaper.engines import debian
+from shaper.engines.batch import Batch, BatchSystem, Ended, Job, share_out
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
 
-# Debian installs the module for its own interpreter alone; others of the same version can load it from there.
-_DEBIAN = "/usr/lib/python3/dist-packages"
 _TAKEN_AT_ONCE = 256
 _RESULTS = {
     1: "an input is missing",
@@ -31,38 +25,16 @@ _RESULTS = {
 
 
 class WorkQueue(Batch):
-    """Workers of Work Queue.
-
-    Args:
-        port: where workers connect: a number, a range `(first, last)`, or 0 for any that is free.
-        manager_name: a name under which workers find this manager through the catalog server; needs no port.
-        password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
-        python: the interpreter that workers run; the one of this process by default, as on a shared file system.
-        grace_s: how long a task that no connected worker can hold waits for one that can.
-    """
+    """Workers of Work Queue; the arguments are those of `Batch`."""
 
     name = "workqueue"
 
-    def __init__(
-        self,
-        *,
-        port: int | tuple[int, int] = (9123, 9200),
-        manager_name: str | None = None,
-        password_file: str | os.PathLike[str] | bool | None = None,
-        python: str | None = None,
-        grace_s: float = 300.0,
-    ) -> None:
-        super().__init__(python=python, grace_s=grace_s)
-        self._port, self._manager_name = port, manager_name
-        self._password_file = None if password_file is False else password.password_file(_path(password_file))
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._module = load()
 
     def _connect(self) -> BatchSystem:
-        return _Queue(self._module, self._port, self._manager_name, self._password_file)
-
-
-def _path(given: str | os.PathLike[str] | bool | None) -> str | os.PathLike[str] | None:
-    return None if isinstance(given, bool) else given
+        return _Queue(self._module, self.port, self.manager_name, self.password_file)
 
 
 def load() -> ModuleType:
@@ -71,38 +43,14 @@ def load() -> ModuleType:
     Raises:
         EngineMissing: it is not installed for this interpreter.
     """
-    for name in ("ndcctools.work_queue", "work_queue"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    for names in (("ndcctools", "ndcctools.work_queue"), ("_work_queue", "work_queue")):
-        with contextlib.suppress(ImportError):
-            return _from_debian(names)
-    raise EngineMissing(
-        "the workqueue engine needs Work Queue for this Python "
-        f"({sys.version_info.major}.{sys.version_info.minor}): conda install -c conda-forge ndcctools, or on Debian "
-        "apt-get install coop-computing-tools python3-workqueue (Debian 12: for Python 3.11, Debian 13: for 3.13)"
-    )
-
-
-def _from_debian(names: Sequence[str]) -> ModuleType:
-    """Load modules of Debian's without making all of Debian's packages importable."""
-    path = [_DEBIAN]
-    for name in names:
-        if name not in sys.modules:
-            spec = importlib.machinery.PathFinder.find_spec(name, path)
-            if spec is None or spec.loader is None:
-                raise ImportError(name)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            try:
-                spec.loader.exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        path = list(getattr(sys.modules[name], "__path__", path))
-    return sys.modules[names[-1]]
+    found = debian.load("ndcctools.work_queue") or debian.load("work_queue", "_work_queue")
+    if found is None:
+        raise EngineMissing(
+            f"the workqueue engine needs Work Queue for Python {sys.version_info.major}.{sys.version_info.minor}: "
+            "conda install -c conda-forge ndcctools, or apt-get install coop-computing-tools python3-workqueue "
+            "(Debian 12 has it for 3.11, Debian 13 for 3.13)"
+        )
+    return found
 
 
 class _Queue:
@@ -121,6 +69,8 @@ class _Queue:
             self._queue.specify_password_file(str(password_file))
         self._ids: dict[str, int] = {}
         self._tasks: dict[int, Any] = {}
+        self._unwanted: dict[int, Any] = {}  # taken back, and not running yet
+        self._cancelled: list[Any] = []
         self._categories: set[str] = set()
         self._removed = 0
         self._kinds: tuple[int, tuple[WorkerKind, ...]] = (-1, ())
@@ -152,8 +102,11 @@ class _Queue:
         # Whole seconds only; it returns at once when something has come back.
         task = self._queue.wait(1 if timeout_s > 0 else 0)
         while task is not None:
-            found.append(self._ended(task))
+            if self._unwanted.pop(task.id, None) is None:
+                found.append(self._ended(task))
             task = self._queue.wait(0) if len(found) < _TAKEN_AT_ONCE else None
+        if self._unwanted:
+            self._end_unwanted()
         return found
 
     def _ended(self, task: Any) -> Ended:
@@ -190,9 +143,21 @@ class _Queue:
     def cancel(self, name: str) -> None:
         number = self._ids.pop(name, None)
         if number is not None:
-            self._queue.cancel_by_taskid(number)
-            self._tasks.pop(number, None)
-            self._queue._task_table.pop(number, None)
+            self._unwanted[number] = self._tasks.pop(number)
+            self._end_unwanted()
+
+    def _end_unwanted(self) -> None:
+        """Work Queue 7 starts tasks that were cancelled while they waited, and counts their slot as taken for ever; so
+        they are cancelled once they run. Nor may a cancelled task be freed: Work Queue still looks at it."""
+        for number in list(self._unwanted):
+            state = self._queue.task_state(number)
+            if state == self._wq.WORK_QUEUE_TASK_RUNNING:
+                self._queue.cancel_by_taskid(number)
+                self._cancelled.append(self._unwanted.pop(number))
+                self._queue._task_table.pop(number, None)
+
+    def forget(self, path: Path) -> None:
+        """Nothing is kept of results on workers."""
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._queue.stats
@@ -201,7 +166,7 @@ class _Queue:
         if self._kinds[0] != changed or sum(kind.count for kind in self._kinds[1]) != stats.workers_connected:
             self._kinds = changed, self._summary(stats)
         free = max(0, int(stats.total_cores) - int(stats.committed_cores))
-        return _with_free(self._kinds[1], free), waiting
+        return share_out(self._kinds[1], free), waiting
 
     def _summary(self, stats: Any) -> tuple[WorkerKind, ...]:
         found: dict[tuple[int, int, int], int] = {}
@@ -223,14 +188,4 @@ class _Queue:
     def close(self) -> None:
         for name in list(self._ids):
             self.cancel(name)
-        self._queue._free_queue()
-
-
-def _with_free(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
-    """Work Queue does not say which workers are free: the cores are shared out from the largest kind on."""
-    found = []
-    for kind in kinds:
-        here = min(free_cores, kind.cores * kind.count)
-        free_cores -= here
-        found.append(WorkerKind(kind.name, kind.cores, kind.memory_mib, kind.count, kind.disk_mib, here))
-    return tuple(found)
+        self._queue.__del__()  # the one name for it that both generations have

@@ -37,6 +37,8 @@ _CHANGE = 1.5
 _LINES_AT_MOST = 200  # away from a terminal; a log that nobody can read helps nobody
 _RATE_OVER_S = 60.0  # the first chunks are small: their rate says little about what is left
 _RATE_POINTS = 30
+# Without workers so long: said once, and again after each such time.
+_ALONE_S, _AGAIN_S = 2.0, 60.0
 
 
 class Progress:
@@ -46,11 +48,15 @@ class Progress:
         elements: of the whole run.
         done: elements that an earlier session settled.
         console: where to; standard error by default.
+        hint: how to get workers, shown while there are none.
     """
 
-    def __init__(self, elements: int, done: int = 0, console: Console | None = None) -> None:
+    def __init__(self, elements: int, done: int = 0, console: Console | None = None, hint: str = "") -> None:
         self.elements, self.done, self.began_at = elements, done, done
         self.console = console or Console(stderr=True)
+        self.hint = hint
+        self._alone_since_s: float | None = None
+        self._alone_told_s: float | None = None
         self.running: set[TaskId] = set()
         self.merging: set[TaskId] = set()
         self.tasks = self.splits = self.retries = self.given_up = 0
@@ -81,6 +87,7 @@ class Progress:
     def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
         """Note the chunksize and redraw, a few times a second."""
         self.now_s = now_s
+        self._tell_workers(capacity)
         for shape in last_shapes(shapes):
             if shape.fan_in is not None:
                 continue
@@ -92,10 +99,26 @@ class Progress:
                 where = f" of {shape.group}" if shape.group else ""
                 self._say(f"chunks{where} are now {show_count(shape.elements)} elements: {shape.reason}")
         if self._live is not None and time.monotonic() - self._drawn_at > _REDRAW_S:
-            self.workers = ", ".join(
-                f"{k.count} x {k.cores} cores {show_mib(k.memory_mib)}" for k in capacity.kinds if k.count
-            )
             self._draw()
+
+    def _tell_workers(self, capacity: Capacity) -> None:
+        """Say that there are none when that has lasted for a while, again and again, and that there are some again."""
+        self.workers = ", ".join(
+            f"{k.count} x {k.cores} cores {show_mib(k.memory_mib)}" for k in capacity.kinds if k.count
+        )
+        if self.workers:
+            if self._alone_told_s is not None:
+                self._say(f"workers: {self.workers}", always=True)
+            self._alone_since_s = self._alone_told_s = None
+            return
+        self.workers = f"none; {self.hint}"
+        if self._alone_since_s is None:
+            self._alone_since_s = self.now_s
+        told_s = self._alone_told_s if self._alone_told_s is not None else self._alone_since_s + _ALONE_S - _AGAIN_S
+        if self.now_s >= told_s + _AGAIN_S:
+            self._alone_told_s = self.now_s
+            alone = show_seconds(self.now_s - self._alone_since_s)
+            self._say(f"no workers for {alone}; {self.hint}", always=True)
 
     def submitted(self, task: Task, beliefs: Beliefs) -> None:
         """Note a task that starts."""

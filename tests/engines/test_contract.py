@@ -19,6 +19,7 @@ import pytest
 import shaper
 from shaper.engines import Local, Simulated, WorkerSpec
 from shaper.engines.engine import Engine
+from shaper.engines.taskvine import TaskVine
 from shaper.engines.workqueue import WorkQueue
 from shaper.errors import Stalled
 from shaper.policy import Adaptive, Fixed
@@ -34,7 +35,7 @@ from shaper.types import (
     Task,
     Usage,
 )
-from tests.engines.workers import Worker, free_port, needs_workqueue, until
+from tests.engines.workers import Worker, free_port, needs_taskvine, needs_workqueue, until
 
 MIB = 2**20
 CORES, MEMORY_MIB = 2, 3000
@@ -83,8 +84,15 @@ def workqueue(stack: ExitStack, tmp_path: Path) -> Engine:
     return WorkQueue(port=port, grace_s=0.0)
 
 
+def taskvine(stack: ExitStack, tmp_path: Path) -> Engine:
+    needs_taskvine()
+    port = free_port()
+    stack.enter_context(Worker("vine_worker", port, tmp_path, cores=CORES, memory_mib=MEMORY_MIB))
+    return TaskVine(port=port, grace_s=0.0)
+
+
 Maker = Callable[[ExitStack, Path], Engine]
-ENGINES: dict[str, Maker] = {"local": local, "simulated": simulated, "workqueue": workqueue}
+ENGINES: dict[str, Maker] = {"local": local, "simulated": simulated, "workqueue": workqueue, "taskvine": taskvine}
 
 
 @pytest.fixture(params=list(ENGINES))

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from shaper.engines import workqueue
-from shaper.engines.password import password_file
+import pytest
+
+from shaper.engines import password, taskvine, workqueue
 from shaper.errors import EngineMissing
 from tests.conftest import needs
 
@@ -26,6 +27,14 @@ def needs_workqueue() -> None:
     except EngineMissing:
         found = False
     needs(found, "Work Queue (as root: apt-get install coop-computing-tools python3-workqueue)")
+
+
+def needs_taskvine() -> None:
+    """Skip where TaskVine is not installed for this interpreter; `scripts/debian13` runs these tests where it is."""
+    try:
+        taskvine.load()
+    except EngineMissing:
+        pytest.skip("TaskVine is not here; scripts/debian13 pytest runs this test in a Debian 13 that has it")
 
 
 def free_port() -> int:
@@ -52,7 +61,7 @@ class Worker:
         self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
         options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
-        options += ["-d", "all", "-o", str(self.log), "--single-shot", "--password", str(password_file()), *more]
+        options += ["-d", "all", "-o", str(self.log), "--single-shot", "--password", str(password.of()), *more]
         self.process = subprocess.Popen(
             [program, *options, "localhost", str(port)],
             start_new_session=True,

@@ -1,0 +1,205 @@
+"""The workers that were started for one manager, written down so that a later command finds them."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from shaper.engines.local import available_mib
+from shaper.errors import SiteError
+from shaper.units import show_mib
+from shaper.workers import batch as batches
+from shaper.workers.plan import PROGRAMS, Plan, command, script
+
+_END_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """One worker.
+
+    Args:
+        job: id of the batch job; of a local worker its process id.
+        since: of a local worker, when the process started, so that another of the same id is not taken for it.
+    """
+
+    batch: str
+    job: str
+    cores: int
+    memory_mib: int
+    since: str = ""
+
+
+def _home() -> Path:
+    return Path(os.environ.get("SHAPER_HOME", Path.home() / ".shaper")) / "workers"
+
+
+class Pool:
+    """Workers for one manager.
+
+    Args:
+        manager: as in a Plan.
+        home: where pools are written down; `~/.shaper/workers` by default.
+    """
+
+    def __init__(self, manager: str, home: Path | None = None) -> None:
+        self.manager = manager
+        self.home = home or _home()
+        self.path = self.home / (manager.replace("/", "_").replace(":", "-") + ".json")
+
+    @classmethod
+    def all(cls, home: Path | None = None) -> list[Pool]:
+        """Every pool that is written down."""
+        folder = home or _home()
+        return [cls(json.loads(path.read_text())["manager"], folder) for path in sorted(folder.glob("*.json"))]
+
+    @contextmanager
+    def _held(self) -> Iterator[list[Started]]:
+        """The list of workers, for this process alone; written back at the end."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = self._read()
+            yield known
+            if known:
+                part = self.path.with_suffix(".part")
+                part.write_text(
+                    json.dumps({"manager": self.manager, "workers": [asdict(one) for one in known]}, indent=1)
+                )
+                part.rename(self.path)
+            else:
+                self.path.unlink(missing_ok=True)
+
+    def _read(self) -> list[Started]:
+        try:
+            return [Started(**entry) for entry in json.loads(self.path.read_text())["workers"]]
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, TypeError) as error:
+            raise SiteError(
+                f"{self.path} cannot be read ({error}): remove it; its workers end when they idle"
+            ) from error
+
+    def start(self, plan: Plan, count: int) -> list[Started]:
+        """Start so many workers more; return them.
+
+        Raises:
+            SiteError: the worker's program or the batch system is not there, or refuses.
+        """
+        new: list[Started] = []
+        with self._held() as known:
+            try:
+                if plan.batch == "local":
+                    _check_machine(plan, count + len(alive(known)))
+                start = _start_local if plan.batch == "local" else self._submit
+                new.extend(start(plan) for _ in range(count))
+            finally:
+                known += new  # also those before one that was refused
+        return new
+
+    def _submit(self, plan: Plan) -> Started:
+        text = script(plan)
+        path = self.home / f"{plan.batch}-worker"
+        path.write_text(text)
+        job = batches.submit(plan.batch, text, str(path))
+        return Started(plan.batch, job, plan.cores, plan.memory_mib)
+
+    def alive(self) -> list[Started]:
+        """Workers that run or wait in a queue; those that are gone are forgotten."""
+        with self._held() as known:
+            known[:] = alive(known)
+            return list(known)
+
+    def stop(self, count: int | None = None) -> int:
+        """End so many workers, the youngest first; all by default. Return how many."""
+        with self._held() as known:
+            here = alive(known)
+            ending = here if count is None else here[max(0, len(here) - count) :]
+            for batch in {one.batch for one in ending}:
+                own = [one for one in ending if one.batch == batch]
+                if batch == "local":
+                    _end_local(own)
+                else:
+                    batches.cancel(batch, [one.job for one in own])
+            known[:] = [one for one in here if one not in ending]
+        return len(ending)
+
+
+def alive(workers: Sequence[Started]) -> list[Started]:
+    """Those that run or wait."""
+    found = set()
+    for batch in {one.batch for one in workers}:
+        own = [one for one in workers if one.batch == batch]
+        if batch == "local":
+            found |= {one.job for one in own if _since(int(one.job)) == one.since}
+        else:
+            found |= batches.alive(batch, [one.job for one in own], getpass.getuser())
+    return [one for one in workers if one.job in found]
+
+
+def _start_local(plan: Plan) -> Started:
+    words = command(plan)
+    if shutil.which(words[0]) is None:
+        name = {program: engine for engine, program in PROGRAMS.items()}[words[0]]
+        raise SiteError(f"{words[0]} is not there: install what the {name} engine needs, on every machine of workers")
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    return Started("local", str(process.pid), plan.cores, plan.memory_mib, _since(process.pid) or "")
+
+
+def _check_machine(plan: Plan, count: int) -> None:
+    """Workers believe what is declared, and fill a machine that has less."""
+    cores, memory_mib = len(os.sched_getaffinity(0)), available_mib()
+    if count * plan.cores > cores:
+        warnings.warn(f"{count} workers of {plan.cores} cores: this machine has {cores}", stacklevel=4)
+    if count * plan.memory_mib > memory_mib:
+        said = f"{count} workers of {show_mib(plan.memory_mib)}: {show_mib(memory_mib)} are available here"
+        warnings.warn(f"{said}, the system may kill tasks", stacklevel=4)
+
+
+def _end_local(workers: Sequence[Started]) -> None:
+    """SIGTERM to the session of each, SIGKILL to what is left after a while."""
+    for number, wait_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
+        left = [one for one in workers if _since(int(one.job)) == one.since]
+        for one in left:
+            try:
+                os.killpg(int(one.job), number)
+            except ProcessLookupError:
+                continue
+        end_s = time.monotonic() + wait_s
+        while left and time.monotonic() < end_s:
+            _bury(left)
+            left = [one for one in left if _since(int(one.job)) == one.since]
+            time.sleep(0.02)
+
+
+def _bury(workers: Sequence[Started]) -> None:
+    """Workers that this very process has started would stay as zombies."""
+    for one in workers:
+        with suppress(ChildProcessError):
+            os.waitpid(int(one.job), os.WNOHANG)
+
+
+def _since(pid: int) -> str | None:
+    """When a process started; None where it does not run."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
