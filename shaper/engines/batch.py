@@ -117,8 +117,8 @@ class BatchSystem(Protocol):
 
     def submit(self, job: Job) -> None: ...
 
-    def wait(self, timeout_s: float) -> Sequence[Ended]:
-        """Everything that has come back, waiting up to `timeout_s` for the first."""
+    def wait(self) -> Sequence[Ended]:
+        """What has come back, waiting up to a second for the first: they know no shorter time."""
 
     def lost(self) -> Collection[str]:
         """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
@@ -316,14 +316,15 @@ class Batch:
         )
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
-        """Return what has come back."""
-        for ended in self.system.wait(0.0 if self._ended else timeout_s):
-            if ended.name in self._flying:
-                self._end(ended)
-        for name in self.system.lost():
-            if name in self._flying:
-                self.system.cancel(name)
-                self._ended.append(self._unstarted(self._take(name), Outcome.LOST, "its worker went away"))
+        """Return what has come back; waits up to a second whatever `timeout_s` says."""
+        if not self._ended:
+            for ended in self.system.wait():
+                if ended.name in self._flying:
+                    self._end(ended)
+            for name in self.system.lost():
+                if name in self._flying:
+                    self.system.cancel(name)
+                    self._ended.append(self._unstarted(self._take(name), Outcome.LOST, "its worker went away"))
         self._hand_in()
         found, self._ended = self._ended, []
         if found:

@@ -120,14 +120,15 @@ class _Manager:
             known = self._files[file.here] = self._manager.declare_file(str(file.here), cache=cache)
         return known
 
-    def wait(self, timeout_s: float) -> Sequence[Ended]:
+    def wait(self) -> Sequence[Ended]:
         found: list[Ended] = []
-        # Whole seconds only; it returns at once when something has come back.
-        task = self._manager.wait(1 if timeout_s > 0 else 0)
+        task = self._manager.wait(1)
         while task is not None:
             if str(task.tag) in self._tasks:
                 found.append(self._ended(task))
-            task = self._manager.wait(0) if len(found) < _TAKEN_AT_ONCE else None
+            # Asked when nothing is there it would wait again, for up to a second, before it sends what was submitted.
+            more = len(found) < _TAKEN_AT_ONCE and self._manager.stats.tasks_with_results > 0
+            task = self._manager.wait(0) if more else None
         self._note_sent()
         return found
 

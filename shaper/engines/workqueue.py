@@ -97,14 +97,15 @@ class _Queue:
         number = self._queue.submit(task)
         self._ids[job.name], self._tasks[number] = number, task
 
-    def wait(self, timeout_s: float) -> Sequence[Ended]:
+    def wait(self) -> Sequence[Ended]:
         found: list[Ended] = []
-        # Whole seconds only; it returns at once when something has come back.
-        task = self._queue.wait(1 if timeout_s > 0 else 0)
+        task = self._queue.wait(1)
         while task is not None:
             if self._unwanted.pop(task.id, None) is None:
                 found.append(self._ended(task))
-            task = self._queue.wait(0) if len(found) < _TAKEN_AT_ONCE else None
+            # Asked when nothing is there it would wait again, for up to a second, before it sends what was submitted.
+            more = len(found) < _TAKEN_AT_ONCE and self._queue.stats.tasks_with_results > 0
+            task = self._queue.wait(0) if more else None
         if self._unwanted:
             self._end_unwanted()
         return found
