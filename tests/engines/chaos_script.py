@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import shaper
 
@@ -23,9 +24,10 @@ def merge(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    _, run_dir, chunksize = sys.argv
+    run_dir, chunksize, engine = sys.argv[1:4]
     policy = shaper.policy.Fixed(int(chunksize), shaper.Resources(1, 200)) if int(chunksize) else None
+    options: dict[str, Any] = {"cores": 2, "memory": "2GB"} if engine == "local" else {"port": int(sys.argv[4])}
     result = shaper.run(
-        SOURCES, process=process, merge=merge, run_dir=run_dir, policy=policy, cores=2, memory="2GB", progress=False
+        SOURCES, process=process, merge=merge, run_dir=run_dir, policy=policy, engine=engine, progress=False, **options
     )
     print(result.value["sum"], result.value["count"])

@@ -37,6 +37,14 @@ def needs_taskvine() -> None:
         pytest.skip("TaskVine is not here; scripts/debian13 pytest runs this test in a Debian 13 that has it")
 
 
+PROGRAMS = {"workqueue": "work_queue_worker", "taskvine": "vine_worker"}
+
+
+def needs_engine(name: str) -> None:
+    """Skip where a batch system is not here."""
+    {"workqueue": needs_workqueue, "taskvine": needs_taskvine}[name]()
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
@@ -55,13 +63,14 @@ class Worker:
         *,
         cores: int = 2,
         memory_mib: int = 3000,
-        more: tuple[str, ...] = (),
+        more: tuple[str, ...] = ("--single-shot",),
     ) -> None:
+        self.program, self.port, self.cores, self.memory_mib, self.more = program, port, cores, memory_mib, more
         self.folder = folder / f"worker-{os.urandom(3).hex()}"
         self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
         options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
-        options += ["-d", "all", "-o", str(self.log), "--single-shot", "--password", str(password.of()), *more]
+        options += ["-d", "all", "-o", str(self.log), "-i", "1", "-b", "2", "--password", str(password.of()), *more]
         self.process = subprocess.Popen(
             [program, *options, "localhost", str(port)],
             start_new_session=True,
