@@ -16,14 +16,13 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shaper.engines import managers, password
+from shaper.engines.package import package
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
 from shaper.monitor import remote, versions
@@ -178,6 +177,7 @@ class Batch:
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
         self._tag = ""
+        self._package: Path
         self._grace_s = grace_s
         self._too_large_since_s: float | None = None
 
@@ -210,13 +210,15 @@ class Batch:
         if self._system is None:
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            package = _package()
-            (base / "ship" / remote.PACKAGE).write_bytes(package)
             shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
-            self._tag = hashlib.sha256(package + self._python.encode()).hexdigest()[:12]
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
+        shipped = package()
+        # A worker keeps one server for each: modules that have changed are never asked of an older one.
+        self._tag = hashlib.sha256(shipped + self._python.encode()).hexdigest()[:12]
+        self._package = base / "ship" / f"{self._tag}.zip"
+        self._package.write_bytes(shipped)
         digest = hashlib.sha256(code.payload).hexdigest()[:12]
         path = base / "ship" / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
@@ -298,8 +300,12 @@ class Batch:
         code_path, code_name, needed = self._codes[task.stage]
         call = Call(task.id, code_name, work, task.resources, "", "", "")
         here = Place.here()
-        inputs += [File(base / "ship" / name, name, kept=True) for name in (remote.CLIENT, remote.PACKAGE)]
-        inputs.append(File(code_path, remote.CODE, kept=True))
+        shipped = (
+            (base / "ship" / remote.CLIENT, remote.CLIENT),
+            (self._package, remote.PACKAGE),
+            (code_path, remote.CODE),
+        )
+        inputs += [File(path, name, kept=True) for path, name in shipped]
         self._number += 1
         return Job(
             task.id,
@@ -468,6 +474,12 @@ class Batch:
             shutil.rmtree(self._made_dir, ignore_errors=True)
 
 
+def worker_counts(stats: Any) -> tuple[int, ...]:
+    """What changes whenever a worker comes, has told its size, or goes; in some version each alone also goes back."""
+    names = ("workers_joined", "workers_removed", "workers_lost", "workers_connected", "total_cores", "total_memory")
+    return tuple(int(getattr(stats, name)) for name in names)
+
+
 def share_out(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
     """Batch systems do not say which workers are free: the cores are shared out from the first kind on."""
     found = []
@@ -497,15 +509,3 @@ def _reply(path: Path) -> Reply | None:
     except Exception:  # cut off, or not there
         return None
     return reply if isinstance(reply, Reply) else None
-
-
-def _package() -> bytes:
-    """This package as a zip that is the same for the same files."""
-    root = Path(__file__).resolve().parents[1]
-    memory = BytesIO()
-    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as package:
-        for path in sorted(root.rglob("*.py")):
-            entry = zipfile.ZipInfo(str(path.relative_to(root.parent)))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            package.writestr(entry, path.read_bytes())
-    return memory.getvalue()

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, File, Job, share_out
+from shaper.engines.batch import Batch, BatchSystem, Ended, File, Job, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -92,8 +92,10 @@ class _Manager:
         self._files: dict[Path, Any] = {}
         self._not_sent: dict[str, Any] = {}
         self._sent: dict[str, int] = {}  # when, in us: what is sent again had lost its worker
-        self._dispatched = self._removed = 0
-        self._kinds: tuple[int, tuple[WorkerKind, ...]] = (-1, ())
+        self._dispatched = 0
+        self._counts: tuple[int, ...] = ()
+        self._seen: tuple[int, ...] = ()
+        self._kinds: tuple[WorkerKind, ...] = ()
 
     def submit(self, job: Job) -> None:
         given = job.resources
@@ -171,10 +173,10 @@ class _Manager:
         self._manager.undeclare_file(self._calls.pop(name))
 
     def lost(self) -> Collection[str]:
-        removed = self._manager.stats.workers_removed
-        if removed == self._removed:
+        counts = worker_counts(self._manager.stats)
+        if counts == self._counts:
             return ()
-        self._removed = removed
+        self._counts = counts
         return [
             name
             for name, at_us in self._sent.items()
@@ -194,11 +196,11 @@ class _Manager:
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._manager.stats
-        changed = int(stats.workers_joined) + int(stats.workers_removed)
-        if self._kinds[0] != changed or sum(kind.count for kind in self._kinds[1]) != stats.workers_connected:
-            self._kinds = changed, self._summary()
+        counts = worker_counts(stats)
+        if counts != self._seen or not self._kinds:
+            self._seen, self._kinds = counts, self._summary()
         free = max(0, int(stats.total_cores) - int(stats.committed_cores))
-        return share_out(self._kinds[1], free), int(stats.tasks_waiting)
+        return share_out(self._kinds, free), int(stats.tasks_waiting)
 
     def _summary(self) -> tuple[WorkerKind, ...]:
         found: dict[tuple[int, int, int], int] = {}

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, Job, share_out
+from shaper.engines.batch import Batch, BatchSystem, Ended, Job, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -72,8 +72,9 @@ class _Queue:
         self._unwanted: dict[int, Any] = {}  # taken back, and not running yet
         self._cancelled: list[Any] = []
         self._categories: set[str] = set()
-        self._removed = 0
-        self._kinds: tuple[int, tuple[WorkerKind, ...]] = (-1, ())
+        self._counts: tuple[int, ...] = ()
+        self._seen: tuple[int, ...] = ()
+        self._kinds: tuple[WorkerKind, ...] = ()
 
     def submit(self, job: Job) -> None:
         wq, given = self._wq, job.resources
@@ -130,10 +131,10 @@ class _Queue:
         )
 
     def lost(self) -> Collection[str]:
-        removed = self._queue.stats.workers_removed
-        if removed == self._removed:
+        counts = worker_counts(self._queue.stats)
+        if counts == self._counts:
             return ()
-        self._removed = removed
+        self._counts = counts
         wq, found = self._wq, []
         for name, number in self._ids.items():
             tries = self._tasks[number]._task.try_count
@@ -163,11 +164,11 @@ class _Queue:
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._queue.stats
         waiting = int(stats.tasks_waiting)
-        changed = int(stats.workers_joined) + int(stats.workers_removed)
-        if self._kinds[0] != changed or sum(kind.count for kind in self._kinds[1]) != stats.workers_connected:
-            self._kinds = changed, self._summary(stats)
+        counts = worker_counts(stats)
+        if counts != self._seen or not self._kinds:
+            self._seen, self._kinds = counts, self._summary(stats)
         free = max(0, int(stats.total_cores) - int(stats.committed_cores))
-        return share_out(self._kinds[1], free), waiting
+        return share_out(self._kinds, free), waiting
 
     def _summary(self, stats: Any) -> tuple[WorkerKind, ...]:
         found: dict[tuple[int, int, int], int] = {}
@@ -176,7 +177,7 @@ class _Queue:
             memory_mib = row["memory"]
             # The summary rounds down; the extremes are known exactly.
             for exact in (int(stats.max_memory), int(stats.min_memory)):
-                if memory_mib <= exact < memory_mib * 1.05 + 64:
+                if memory_mib <= exact < memory_mib * 1.15 + 64:
                     memory_mib = exact
                     break
             key = row["cores"], memory_mib, row["disk"]

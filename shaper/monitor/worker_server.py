@@ -143,10 +143,10 @@ class _Server:
         return None
 
     def _place(self, wanted: RemoteCall) -> Place:
-        own = list(sys.path)
-        own += [path for path in wanted.sys_path if path not in own and Path(path).exists()]
+        # On a shared file system the user's modules are found where they lie, with their data beside them.
+        shared = [path for path in wanted.sys_path if Path(path).exists()]
         cwd = wanted.cwd if Path(wanted.cwd).is_dir() else str(self.home)
-        return Place(tuple(own), wanted.argv, cwd)
+        return Place((*shared, *(path for path in sys.path if path not in shared)), wanted.argv, cwd)
 
     def _gone(self, client: _Client) -> None:
         """Its task was cancelled, or its worker's slot is wanted: nobody waits for this call."""

@@ -79,6 +79,10 @@ class Worker:
             stderr=subprocess.DEVNULL,
         )
 
+    def log_text(self) -> str:
+        """What it has written down so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def send(self, number: signal.Signals) -> None:
         """A signal to the worker and all that it started in its session."""
         os.killpg(self.process.pid, number)

@@ -1,0 +1,44 @@
+"""What every worker gets once: this package, and the modules of the user's that are not installed, as one zip."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def package() -> bytes:
+    """Return the zip; the same for the same files, so that its digest tells versions apart."""
+    files = {str(path.relative_to(_ROOT.parent)): path for path in _ROOT.rglob("*.py")}
+    for name, path in _own_modules():
+        files.setdefault(name, path)
+    memory = BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, path.read_bytes())
+    return memory.getvalue()
+
+
+def _own_modules() -> Iterator[tuple[str, Path]]:
+    """Imported modules that are the user's own; of a package all its modules, since functions import late."""
+    roots = [Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")]
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        if name == "__main__" or not origin or not origin.endswith(".py"):
+            continue
+        path = Path(origin).resolve()
+        if not path.is_file() or _ROOT in path.parents or any(root in path.parents for root in roots):
+            continue
+        relative = Path(*name.split("."))
+        if path.name != "__init__.py":
+            yield f"{relative}.py", path
+            continue
+        for inner in path.parent.rglob("*.py"):
+            yield str(relative / inner.relative_to(path.parent)), inner

@@ -1,0 +1,244 @@
+"""What only engines with real, remote workers have: warm servers, versions, workers that come, go and differ."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+import shaper
+from shaper.engines import TaskVine, WorkQueue
+from shaper.engines.batch import Batch
+from shaper.errors import BadInput, ProcessFailed, SiteError
+from shaper.policy import Fixed
+from shaper.types import Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
+from tests.engines.batch_chaos import servers
+from tests.engines.chaos import descendants
+from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
+
+MAKERS: dict[str, type[Batch]] = {"workqueue": WorkQueue, "taskvine": TaskVine}
+
+
+def behave(chunk: Chunk) -> Any:
+    action = chunk.spans[0].source.payload
+    return action() if callable(action) else chunk.elements
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@pytest.fixture(params=list(MAKERS))
+def name(request: pytest.FixtureRequest) -> str:
+    needs_engine(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(name: str, tmp_path: Path) -> Iterator[Batch]:
+    made = MAKERS[name](port=free_port())
+    made.run_dir = tmp_path / "run"
+    made.run_dir.mkdir()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def worker(engine: Batch, tmp_path: Path) -> Iterator[Worker]:
+    with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path) as started:
+        until(lambda: engine.wait(0.1) == [] and engine.capacity().kinds)
+        yield started
+
+
+def task(number: int, action: Any = None, memory_mib: int = 500) -> Task:
+    work = Chunk((Span(Source(f"source-{number}", 10, payload=action), 0, 10),))
+    return Task(f"1.{number}", "s", "", "c", work, Resources(1, memory_mib))
+
+
+def seen(engine: Batch, count: int) -> list[Observation]:
+    found: list[Observation] = []
+
+    def enough() -> bool:
+        found.extend(one for one in engine.wait(0.5) if isinstance(one, Observation))
+        return len(found) >= count
+
+    until(enough)
+    return found
+
+
+def test_a_worker_keeps_one_server_and_takes_all_with_it(engine: Batch, worker: Worker) -> None:
+    for number in range(6):
+        engine.submit(task(number, os.getppid))
+    for one in seen(engine, 6):
+        assert one.outcome is Outcome.DONE, one.detail
+    assert len(servers(worker.folder)) == 1
+    below = descendants(servers(worker.folder)[0])
+    assert below
+    worker.end()
+    until(lambda: not servers(worker.folder) and not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+def test_what_a_task_prints_is_kept(engine: Batch, worker: Worker) -> None:
+    def say() -> int:
+        print("heard")
+        raise ValueError("of the user")
+
+    engine.submit(task(1, say))
+    (one,) = seen(engine, 1)
+    assert one.outcome is Outcome.FAILED
+    assert "ValueError: of the user" in one.detail
+    assert engine.run_dir is not None
+    assert (engine.run_dir / "logs" / "1.1.out").read_text() == "heard\n"
+
+
+def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch, worker: Worker) -> None:
+    path, stage, needed = engine._codes["s"]
+    engine._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
+    engine.submit(task(1))
+    with pytest.raises(SiteError, match=r"has numpy [\d.]+ \(wanted: 0\.0\.1\), no no-such-thing \(wanted: 1\)"):
+        until(lambda: engine.wait(0.5))
+
+
+def test_a_server_that_was_killed_loses_its_calls_and_the_next_starts_another(engine: Batch, worker: Worker) -> None:
+    def wait_for_the_end() -> None:
+        signal.pause()
+
+    engine.submit(task(1, wait_for_the_end))
+    until(lambda: engine.wait(0.1) == [] and servers(worker.folder) and _children(worker))
+    os.kill(servers(worker.folder)[0], signal.SIGKILL)
+    (one,) = seen(engine, 1)
+    assert (one.outcome, one.detail) == (Outcome.LOST, "its warm server was killed")
+    engine.submit(task(2))
+    assert seen(engine, 1)[0].outcome is Outcome.DONE
+
+
+def _children(worker: Worker) -> list[int]:
+    """Processes of running calls: below the supervisors, which are below the warm parent."""
+    return [pid for server in servers(worker.folder) for pid in descendants(server) if len(descendants(pid)) == 0]
+
+
+def test_a_worker_that_goes_away_loses_its_tasks_once(engine: Batch, worker: Worker, tmp_path: Path) -> None:
+    def wait_for_the_end() -> None:
+        signal.pause()
+
+    for number in range(2):
+        engine.submit(task(number, wait_for_the_end))
+    until(lambda: engine.wait(0.1) == [] and _children(worker))
+    worker.end()
+    found = seen(engine, 2)
+    assert {one.task.id for one in found} == {"1.0", "1.1"}
+    assert {one.outcome for one in found} == {Outcome.LOST}
+    with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path):
+        engine.submit(task(3))
+        assert [one.task.id for one in seen(engine, 1)] == ["1.3"]
+
+
+def test_workers_of_several_sizes_are_told_apart(engine: Batch, worker: Worker, tmp_path: Path) -> None:
+    with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path, cores=1, memory_mib=6000):
+        until(lambda: engine.wait(0.1) == [] and len(engine.capacity().kinds) == 2)
+        capacity = engine.capacity()
+        small, large = sorted(capacity.kinds, key=lambda kind: kind.memory_mib)
+        assert (small.cores, small.count, large.cores, large.count) == (2, 1, 1, 1)
+        assert 0.9 * 3000 <= small.memory_mib <= 3000  # Work Queue rounds down, but for the largest
+        assert capacity.largest is not None
+        assert capacity.largest.memory_mib == 6000
+        engine.submit(task(1, memory_mib=5000))
+        assert seen(engine, 1)[0].outcome is Outcome.DONE
+
+
+def test_a_lost_result_is_said_when_it_is_merged(engine: Batch, worker: Worker) -> None:
+    from shaper.types import Merge, ResultLost
+
+    engine.submit(task(1))
+    engine.submit(task(2))
+    seen(engine, 2)
+    assert engine.run_dir is not None
+    (engine.run_dir / "results" / "1.1.pkl").unlink()
+    engine.submit(replace(task(3), work=Merge(("1.1", "1.2"), 20, 100)))
+    found: list[object] = []
+
+    def both() -> bool:
+        found.extend(engine.wait(0.5))
+        return len(found) >= 2
+
+    until(both)
+    assert ResultLost(("1.1",)) in found
+    assert [one.outcome for one in found if isinstance(one, Observation)] == [Outcome.LOST]
+
+
+def test_a_password_that_others_can_read_is_refused(name: str, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("x")
+    secret.chmod(0o644)
+    with pytest.raises(BadInput, match="can be read by others: chmod 600"):
+        MAKERS[name](password_file=secret)
+
+
+def test_a_worker_without_the_password_gets_nothing(name: str, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("of this test alone")
+    secret.chmod(0o600)
+    engine = MAKERS[name](port=free_port(), password_file=secret)
+    engine.run_dir = tmp_path
+    engine.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+    try:
+        with Worker(PROGRAMS[name], engine.system.port, tmp_path) as worker:
+            until(lambda: engine.wait(0.1) == [] and "auth: peer did not" in worker.log_text())
+            assert not engine.capacity().kinds
+    finally:
+        engine.close()
+
+
+def test_modules_that_are_not_installed_travel(name: str, tmp_path: Path) -> None:
+    """The worker sees neither their folder nor the manager's: both are gone when it runs."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "of_the_user.py").write_text("def double(n):\n    return 2 * n\n")
+    spec = importlib.util.spec_from_file_location("of_the_user", folder / "of_the_user.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["of_the_user"] = module
+    spec.loader.exec_module(module)
+
+    def process(chunk: Chunk) -> int:
+        from of_the_user import double
+
+        return int(double(chunk.elements))
+
+    port = free_port()
+    with Worker(PROGRAMS[name], port, tmp_path):
+        result = shaper.run(
+            {"a": 100}, process=process, merge=add, engine=name, port=port, run_dir=tmp_path / "run", progress=False
+        )
+    del sys.modules["of_the_user"]
+    assert result.value == 200
+
+
+def test_the_users_exception_arrives(name: str, tmp_path: Path) -> None:
+    def process(chunk: Chunk) -> int:
+        raise KeyError("no such branch")
+
+    port = free_port()
+    with Worker(PROGRAMS[name], port, tmp_path), pytest.raises(ProcessFailed, match="no such branch") as raised:
+        shaper.run(
+            {"a": 100},
+            process=process,
+            merge=add,
+            engine=name,
+            port=port,
+            policy=Fixed(100, Resources(1, 300)),
+            run_dir=tmp_path / "run",
+            progress=False,
+        )
+    assert isinstance(raised.value.__cause__, KeyError)
