@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from coffea.processor.accumulator import accumulate
-from coffea.processor.executor import ExecutorBase, WorkItem
+from coffea.processor.executor import WorkItem
 
 from shaper import api
 from shaper import run_dir as run_dirs
 from shaper.code import fingerprint_of
 from shaper.coffea import function as functions
 from shaper.coffea import items as work_items
+from shaper.coffea import names
 from shaper.engines.engine import Engine
 from shaper.errors import BadInput, Broken, Changed, Incomplete
 from shaper.policy import Policy
@@ -29,16 +30,20 @@ _STAGES = ("preprocessing", "processing")
 
 
 @dataclass
-class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
+class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no types
     """Runs a coffea analysis with chunks, memory and parallelism that are found while it runs.
 
     The Runner's `chunksize` no longer matters. Its items are joined file by file and cut anew; with `reshape=False`
     they run as they are. `compression` is ignored: results stay on disk, uncompressed, and are merged there.
 
+    Options of coffea's executors for Work Queue and TaskVine are taken too: port, manager_name, password_file, ssl,
+    treereduction and dynamic_chunksize do here what they do there, the others are named in a warning (`names.py`).
+
     Args:
-        engine: `"local"` or an engine object.
+        engine: `"local"`, `"workqueue"`, `"taskvine"` or an engine object.
         policy: `Adaptive()` by default.
-        cores, memory: of the local engine, for instance 4 and "8GB"; the whole machine by default.
+        cores, memory: of the local engine, for instance 4 and "8GB"; the whole machine by default. On the others, as
+            in coffea: the cores of one task, and the most memory that it may get (MiB, or a string with a unit).
         run_dir: where runs are kept, in folders `preprocessing` and `processing` (`processing-2` for the second call,
             and so on); a new directory under `shaper-runs` by default, which this attribute then names. With the same
             one the same analysis resumes.
@@ -47,8 +52,8 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
         align: keep the Runner's cuts as preferred boundaries. A Runner with `align_clusters` and coffea's own metadata
             cache needs no such hint: cuts are then at cluster edges where the chunksize allows it.
         recoverable: return what was finished together with the exception, as FuturesExecutor does.
-        retries: must stay 0: the Runner would retry inside the task, hiding from shaper what went wrong; a failed task
-            is run again from outside, see `Adaptive(retries=...)`.
+        retries: on the local engine it must stay 0: the Runner would retry inside the task, hiding from shaper what
+            went wrong. Elsewhere it becomes `Adaptive(retries=...)`, which runs a failed task again from outside.
         calls: how many calls have finished, by folder; shared with the copies that a Runner makes. Leave it alone.
     """
 
@@ -65,11 +70,15 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
     calls: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.retries != 0:
+        if self.retries != 0 and self.engine == "local":
             raise BadInput(
                 f"retries={self.retries!r}: must be 0, coffea would retry inside the task; "
                 "use policy=shaper.policy.Adaptive(retries=...) to run failed tasks again"
             )
+        if self.policy is None or self.retries:
+            self.policy = names.policy(self)
+        self.retries = 0
+        names.warn_of_no_use(self)
         # Runner works on copies of this instance, made with every attribute it has: what is chosen here is theirs too.
         if self.run_dir is None:
             self.run_dir = _asked_for()
@@ -115,8 +124,7 @@ class ShaperExecutor(ExecutorBase):  # type: ignore[misc]  # coffea has no types
     def _run(self, given: list[Source], function: Callable[[Any], Any]) -> api.Result:
         name = self._stage
         process = functions.Process(function, skips=functions.skips_bad_files(function))
-        asked = {"cores": self.cores, "memory": self.memory}
-        options: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+        options = names.engine_options(self)
         for number in itertools.count(self.calls.get(name, 0) + 1):
             folder = Path(self.run_dir or ".") / (name if number == 1 else f"{name}-{number}")
             if folder.exists() and not self.resume:

@@ -1,0 +1,96 @@
+"""A coffea Runner on Work Queue and TaskVine, with the options of coffea's own executors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+pytest.importorskip("coffea", reason="the Coffea executor needs the coffea extra")
+
+import numpy as np
+import uproot
+from coffea.nanoevents import BaseSchema
+from coffea.processor import IterativeExecutor, ProcessorABC, Runner
+
+from shaper.coffea import ShaperExecutor
+from shaper.errors import BadInput
+from shaper.policy import Adaptive
+from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine
+
+
+class Sums(ProcessorABC):
+    def process(self, events):
+        return {"events": len(events), "sum": int(np.sum(np.asarray(events.n)))}
+
+    def postprocess(self, accumulator):
+        return accumulator
+
+
+@pytest.fixture(scope="module")
+def fileset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "one.root"
+    with uproot.recreate(path) as file:
+        file["Events"] = {"n": np.arange(5000)}
+    return {"one": {"treename": "Events", "files": [str(path)]}}
+
+
+@pytest.mark.parametrize("engine", ["workqueue", "taskvine"])
+def test_the_same_analysis_runs_on_a_batch_system(fileset, tmp_path, engine):
+    needs_engine(engine)
+    port = free_port()
+    executor = ShaperExecutor(
+        engine=engine,
+        port=port,
+        memory=900,
+        cores=1,
+        retries=2,
+        treereduction=4,
+        run_dir=tmp_path / "run",
+        status=False,
+    )
+    with Worker(PROGRAMS[engine], port, tmp_path, memory_mib=3000, more=()):
+        found = Runner(executor, schema=BaseSchema, savemetrics=False)(fileset, Sums())
+    expected = Runner(IterativeExecutor(status=False), schema=BaseSchema)(fileset, Sums())
+    assert found == expected == {"events": 5000, "sum": sum(range(5000))}
+
+
+def test_options_of_coffeas_executors_have_their_meaning_or_a_warning():
+    # As the TopEFT analysis configures its Work Queue executor.
+    options: dict[str, Any] = {
+        "manager_name": "user-workqueue-coffea",
+        "port": (9123, 9130),
+        "debug_log": "debug.log",
+        "environment_file": "env.tar.gz",
+        "extra_input_files": ["topeft.py"],
+        "retries": 15,
+        "compression": 9,
+        "resource_monitor": "measure",
+        "resources_mode": "auto",
+        "filepath": "/tmp/of-the-user",
+        "fast_terminate_workers": 0,
+        "verbose": True,
+        "print_stdout": False,
+        "dynamic_chunksize": {"wall_time": 120},
+        "cores": 2,
+        "memory": 8000,
+    }
+    with pytest.warns(UserWarning, match="changes nothing here") as said:
+        executor = ShaperExecutor(engine="workqueue", **options)
+    named = {str(one.message).split()[1].partition("=")[0] for one in said}
+    assert named == {"debug_log", "environment_file", "extra_input_files", "filepath", "verbose"}
+    assert isinstance(executor.policy, Adaptive)
+    assert executor.policy.settings.retries == 15
+    assert executor.policy.settings.cores == 2
+    assert executor.policy.settings.cap_mib == 8000
+    assert executor.policy.settings.target_wall_s == 120
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        copied = executor.copy(desc="Preprocessing")
+    assert (copied.port, copied.policy) == ((9123, 9130), executor.policy)
+
+
+def test_options_of_batch_systems_are_refused_on_the_local_engine(fileset):
+    with pytest.raises(BadInput, match="port: only for engine='workqueue' or 'taskvine'"):
+        Runner(ShaperExecutor(port=9123, status=False), schema=BaseSchema)(fileset, Sums())
