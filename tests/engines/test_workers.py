@@ -1,0 +1,103 @@
+"""`shaper workers`, with real managers, workers and scripts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shaper.errors import BadInput
+from shaper.workers import BATCHES, Plan, Site, command, script
+from tests.conftest import ROOT
+from tests.engines.workers import free_port, needs_engine, until
+
+SCRIPT = """
+import sys
+import shaper
+result = shaper.run({"a": 3000}, process=lambda chunk: chunk.elements, merge=lambda a, b: a + b,
+                    engine="workqueue", port=int(sys.argv[1]), run_dir=sys.argv[2])
+print(result.value)
+"""
+
+
+def test_workers_are_started_for_the_manager_that_runs_and_ended(tmp_path: Path) -> None:
+    needs_engine("workqueue")
+    environment = {**os.environ, "SHAPER_HOME": str(tmp_path / "home")}
+    environment.pop("SHAPER_PASSWORD_FILE", None)  # the one that is made by default
+
+    def shaper_workers(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "shaper", "workers", *words],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    nobody = shaper_workers("start")
+    assert (nobody.returncode, nobody.stderr) == (
+        2,
+        "shaper: no manager runs on this account: start the analysis first, or give --manager HOST:PORT\n",
+    )
+    (tmp_path / "script.py").write_text(SCRIPT)
+    port = free_port()
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen(
+            [sys.executable, "script.py", str(port), "run"], env=environment, cwd=tmp_path, stdout=said, stderr=said
+        )
+        try:
+            until(lambda: list((tmp_path / "home").glob("managers/*.json")) or run.poll() is not None)
+            started = shaper_workers("start", "--count", "2", "--cores", "1", "--memory", "500MiB")
+            assert started.returncode == 0, started.stderr
+            assert started.stderr.startswith("started 2 workers of 1 cores and 500 MiB for ")
+            assert "workers: 2 x 1 cores 500 MiB (local)" in shaper_workers("status").stdout
+            assert run.wait(60) == 0, (tmp_path / "said").read_text()
+        finally:
+            if run.poll() is None:
+                run.kill()
+                run.wait()
+            ended = shaper_workers("stop")
+    assert ended.stderr == "ended 2 workers\n"
+    assert "3000" in (tmp_path / "said").read_text()
+    assert ((tmp_path / "home" / "password").stat().st_mode & 0o777) == 0o600
+    assert shaper_workers("status").stderr == "no managers and no workers\n"
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_every_batch_system_gets_cores_memory_and_the_command(batch: str) -> None:
+    site = Site("long", "physics", "04:00:00", ("--extra=1",), ("module load python",))
+    plan = Plan("workqueue", "head:9123", batch, 4, 8000, password_file=Path("/home/user/secret file"), site=site)
+    words = command(plan)
+    assert words[:5] == ["work_queue_worker", "--cores", "4", "--memory", "8000"]
+    assert words[-2:] == ["head", "9123"]
+    text = script(plan)
+    assert "'/home/user/secret file'" in text.replace("''", "'")
+    assert "module load python" in text
+    wanted = {
+        "slurm": ["--cpus-per-task=4", "--mem=8000M", "--partition=long", "--account=physics", "--time=04:00:00"],
+        "pbs": ["select=1:ncpus=4:mem=8000MB", "-q long", "-A physics", "walltime=04:00:00"],
+        "sge": ["-pe smp 4", "h_vmem=2000M", "-q long", "-P physics", "h_rt=04:00:00"],
+        "condor": ["request_cpus = 4", "request_memory = 8000", "accounting_group = physics", "+MaxRuntime = 14400"],
+    }.get(batch, [])
+    assert all(line in text for line in wanted)
+    assert ("--extra=1" in text) == (batch != "local")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"engine": "slurm"}, "has no workers"),
+        ({"batch": "lsf"}, "is not known: use local"),
+        ({"manager": "head:port"}, "neither HOST:PORT nor a name"),
+        ({"cores": 0}, "at least 1 core"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
+    options: dict[str, object] = {"engine": "taskvine", "manager": "head:9123", **wrong}
+    with pytest.raises(BadInput, match=said):
+        Plan(**options)  # type: ignore[arg-type]
