@@ -174,7 +174,8 @@ class Adaptive:
                 size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
-            self._revision.want(group.stage, group.group, elements)
+            # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
+            self._revision.want(group.stage, group.group, size.elements)
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed)
@@ -300,7 +301,7 @@ class Adaptive:
     def judge(self, seen: Observation, beliefs: Beliefs, capacity: Capacity) -> Verdict:
         """Apply the common table; after an exceeded limit split into pieces the model believes in, or give more."""
         task, work = seen.task, seen.task.work
-        self._revision.flying.ended(task)
+        self._revision.ended(seen)
         if seen.outcome is Outcome.LOST and isinstance(work, Chunk) and task.losses + 1 >= _LOSSES:
             size = work.elements / _FIRST_SHARE
             if size >= self.settings.min_chunksize and work.elements > 1 and not _none_finished(task, beliefs):

@@ -8,7 +8,7 @@ from itertools import islice
 from shaper.models.beliefs import Beliefs
 from shaper.models.line import Line
 from shaper.policy.settings import Settings
-from shaper.types import Cancel, Capacity, Chunk, Merge, Task, TaskId
+from shaper.types import Cancel, Capacity, Chunk, Merge, Observation, Outcome, Task, TaskId
 from shaper.units import show_count, show_mib, show_seconds
 
 # A straggler is slower than all but this share of its like, and than this many seconds; one of them has to be late by
@@ -21,6 +21,7 @@ _MOST_TAKEN_BACK = 64
 _LOOK_SHARE = 0.1
 # Tasks that wait are cut anew when the size that is wanted has grown or shrunk by these factors since.
 _GROWN, _SHRUNK = 2.0, 1.25
+_RECUT_S = 0.5
 # After an alarm, tasks with this risk of exceeding their memory are taken back.
 _SUSPECT = 0.25
 
@@ -93,9 +94,15 @@ class Revision:
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
         self._look_again_s = 0.0
-        self._recut_s = -1.0
+        self._recut_s, self._recut_pause_s = 0.0, _RECUT_S
         self._moved = self._moved_seen = 0  # how often a size has changed so much that what waits is wrong
         self._taken_back: set[tuple[str, int]] = set()  # where spans began that were taken back: once is enough
+
+    def ended(self, seen: Observation) -> None:
+        """An attempt was observed."""
+        self.flying.ended(seen.task)
+        if seen.outcome is Outcome.DONE:
+            self._recut_s, self._recut_pause_s = 0.0, _RECUT_S
 
     def want(self, stage: str, group: str, elements: int) -> None:
         """Note the size that is wanted now."""
@@ -120,9 +127,10 @@ class Revision:
             return _too_large(in_flight, largest.memory_mib)
         if found := self._changed(beliefs, in_flight):
             return found
-        # Once per instant: what is taken back changes what is left, and so the size that is wanted.
-        if capacity.waiting and now_s > self._recut_s and (found := self._wrong(capacity.waiting, in_flight)):
-            self._recut_s = now_s
+        # What is taken back changes what is left, and so the size that is wanted: until something has finished, this is
+        # done more and more rarely.
+        if capacity.waiting and now_s >= self._recut_s and (found := self._wrong(capacity.waiting, in_flight)):
+            self._recut_s, self._recut_pause_s = now_s + self._recut_pause_s, 2.0 * self._recut_pause_s
             return found
         if not self.nothing_left or "stragglers" in self.settings.without:
             return ()

@@ -11,7 +11,21 @@ from hypothesis import strategies as st
 import shaper
 from shaper.engines import Simulated, WorkerSpec
 from shaper.errors import Incomplete
-from shaper.types import Merge, Resources, Source, Task, Usage
+from shaper.models.beliefs import Beliefs
+from shaper.policy.revision import Revision
+from shaper.types import (
+    Capacity,
+    Chunk,
+    Merge,
+    Observation,
+    Outcome,
+    Resources,
+    Source,
+    Span,
+    Task,
+    Usage,
+    WorkerKind,
+)
 
 
 def line(
@@ -137,3 +151,19 @@ def test_workers_that_come_and_go_lose_nothing() -> None:
     result = run(shaper.policy.Adaptive(), line(10, 1e-3, 250, 0.01, 0.1), workers=workers)
     assert result.value == 3_000_000
     assert result.report.losses > 0
+
+
+def test_what_waits_is_cut_anew_ever_more_rarely_until_something_finishes() -> None:
+    """Sizes that swing from turn to turn took the same tasks back hundreds of thousands of times, and none ever ran."""
+    revision, now_s, cut = Revision(shaper.policy.Adaptive().settings), 0.0, []
+    task = Task("1.1", "s", "", "c", Chunk((Span(Source("a", 900), 0, 900),)), Resources(1, 100))
+    capacity = Capacity((WorkerKind("w", 4, 4000, 1, None, 4),), 1)
+    for turn in range(1000):
+        revision.want("s", "", 100 if turn % 2 else 5000)
+        now_s += 0.01
+        if revision.revise(Beliefs(), capacity, {task.id: task}, now_s):
+            cut.append(now_s)
+    assert 1 < len(cut) <= 6
+    revision.ended(Observation(task, Outcome.DONE, None, 0.0, 0.0, now_s, "w"))
+    revision.want("s", "", 100)
+    assert revision.revise(Beliefs(), capacity, {task.id: task}, now_s)
