@@ -168,7 +168,7 @@ class Batch:
         self._codes: dict[str, tuple[Path, str, Mapping[str, str]]] = {}  # by stage: file, name on workers, versions
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
-        self._handed: set[TaskId] = set()
+        self._handed: dict[TaskId, float] = {}  # those that it has, and since when
         self._held = [0, 0]  # cores and MiB of those that it has
         self._number = 0
         self._ended: list[Observation | ResultLost] = []
@@ -277,9 +277,9 @@ class Batch:
         self._held[0] += sign * task.resources.cores
         self._held[1] += sign * task.resources.memory_mib
         if sign > 0:
-            self._handed.add(task.id)
+            self._handed[task.id] = self.now_s
         else:
-            self._handed.remove(task.id)
+            del self._handed[task.id]
 
     def _job(self, task: Task) -> Job | None:
         """The task as files and a command; None where a result that it merges is gone."""
@@ -330,7 +330,10 @@ class Batch:
             for name in self.system.lost():
                 if name in self._flying:
                     self.system.cancel(name)
-                    self._ended.append(self._unstarted(self._take(name), Outcome.LOST, "its worker went away"))
+                    # About since when its slot was held: how long workers live is learnt from this.
+                    started_s = self._handed.get(name)
+                    lost = self._unstarted(self._take(name), Outcome.LOST, "its worker went away")
+                    self._ended.append(replace(lost, started_s=started_s))
         self._hand_in()
         found, self._ended = self._ended, []
         if found:
