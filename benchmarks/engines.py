@@ -3,8 +3,8 @@
     python -m benchmarks.engines [--quick] [--engines workqueue,taskvine]
 
 A call does nothing; the worker holds coffea. Plain: what the batch system alone offers, a command that starts Python,
-imports coffea and does nothing. Both run on one worker of two cores that connects to this process, in turns.
-TaskVine and Work Queue do not live in one process: each engine is measured in a process of its own.
+imports coffea and does nothing. Both run on one worker of two cores that connects to this process, in turns. Each
+engine is measured in a process of its own.
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@ from typing import Any
 
 import pytest
 
+from shaper.engines import debian
+
+# coffea imports TaskVine where there is one; where warnings are errors, as here, that ends a Python 3.13.
+debian.load("ndcctools.taskvine")
+
 
 @pytest.fixture(scope="session")
 def topeft_data(tmp_path_factory: pytest.TempPathFactory) -> Any:
