@@ -178,6 +178,7 @@ class Batch:
         self._capacity_s = 0.0
         self._tag = ""
         self._package: Path
+        self._place: Place
         self._grace_s = grace_s
         self._too_large_since_s: float | None = None
 
@@ -223,6 +224,7 @@ class Batch:
         path = base / "ship" / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
         self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
+        self._place = Place.here()
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -299,7 +301,7 @@ class Batch:
             work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
         code_path, code_name, needed = self._codes[task.stage]
         call = Call(task.id, code_name, work, task.resources, "", "", "")
-        here = Place.here()
+        here = self._place
         shipped = (
             (base / "ship" / remote.CLIENT, remote.CLIENT),
             (self._package, remote.PACKAGE),

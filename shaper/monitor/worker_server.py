@@ -65,6 +65,7 @@ class _Server:
         self.listening, self.worker_fd, self.home, self.idle_s = listening, worker_fd, home, idle_s
         self.pool: Pool | None = None
         self.codes: set[str] = set()
+        self.agreed: set[tuple[tuple[str, str], ...]] = set()
         self.clients: dict[int, _Client] = {}  # those whose call runs, by file descriptor
         self.calls = 0
 
@@ -130,8 +131,11 @@ class _Server:
     def _start(self, client: _Client) -> Reply | None:
         folder = client.folder
         wanted = remote.decoded((folder / remote.CALL).read_bytes())
-        if differ := versions.differing(wanted.versions):
-            return Reply(None, "versions", f"{socket.gethostname()} has {differ}")
+        asked = tuple(sorted(wanted.versions.items()))
+        if asked not in self.agreed:  # looking them up takes longer than a short call
+            if differ := versions.differing(wanted.versions):
+                return Reply(None, "versions", f"{socket.gethostname()} has {differ}")
+            self.agreed.add(asked)
         if self.pool is None:
             self.pool = Pool(self._place(wanted))
         if wanted.call.stage not in self.codes:
