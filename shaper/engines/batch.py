@@ -53,6 +53,7 @@ _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
 _NO_SERVER, _SERVER_ENDED = 71, 75
+_OUTPUTS = (remote.RESULT, remote.REPLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +318,12 @@ class Batch:
             self._number,
             remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
             tuple(inputs),
-            (
-                File(base / "results" / f"{task.id}.pkl", remote.RESULT),
-                File(base / "ship" / f"{task.id}.reply", remote.REPLY),
-            ),
+            tuple(File(path, name) for path, name in zip(self._outputs(task.id), _OUTPUTS, strict=True)),
         )
+
+    def _outputs(self, name: TaskId) -> tuple[Path, Path]:
+        """Where the result and the reply of a task come to lie."""
+        return self._base() / "results" / f"{name}.pkl", self._base() / "ship" / f"{name}.reply"
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
         """Return what has come back; waits up to a second whatever `timeout_s` says."""
@@ -329,6 +331,9 @@ class Batch:
             for ended in self.system.wait():
                 if ended.name in self._flying:
                     self._end(ended)
+                else:  # it was taken back, too late to be stopped
+                    for path in self._outputs(ended.name):
+                        path.unlink(missing_ok=True)
             for name in self.system.lost():
                 if name in self._flying:
                     self.system.cancel(name)
@@ -377,8 +382,7 @@ class Batch:
 
     def _end(self, ended: Ended) -> None:
         task, submitted_s = self._take(ended.name)
-        base = self._base()
-        reply_path, result_path = base / "ship" / f"{task.id}.reply", base / "results" / f"{task.id}.pkl"
+        result_path, reply_path = self._outputs(task.id)
         reply = _reply(reply_path) if not ended.fault and ended.code == 0 else None
         reply_path.unlink(missing_ok=True)
         if reply is None or reply.report is None:
@@ -388,7 +392,7 @@ class Batch:
         report = reply.report
         for ending, log in zip(("out", "err"), reply.logs, strict=True):
             if log:
-                (base / "logs" / f"{task.id}.{ending}").write_bytes(log)
+                (self._base() / "logs" / f"{task.id}.{ending}").write_bytes(log)
         ref = None
         if report.checksum is not None:
             ref = ResultRef(f"results/{task.id}.pkl", report.usage.result_bytes or 0, report.checksum)

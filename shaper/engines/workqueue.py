@@ -102,8 +102,8 @@ class _Queue:
         found: list[Ended] = []
         task = self._queue.wait(1)
         while task is not None:
-            if self._unwanted.pop(task.id, None) is None:
-                found.append(self._ended(task))
+            self._unwanted.pop(task.id, None)
+            found.append(self._ended(task))
             # Asked when nothing is there it would wait again, for up to a second, before it sends what was submitted.
             more = len(found) < _TAKEN_AT_ONCE and self._queue.stats.tasks_with_results > 0
             task = self._queue.wait(0) if more else None
@@ -151,9 +151,9 @@ class _Queue:
     def _end_unwanted(self) -> None:
         """Work Queue 7 starts tasks that were cancelled while they waited, and counts their slot as taken for ever; so
         they are cancelled once they run. Nor may a cancelled task be freed: Work Queue still looks at it."""
+        newer = self._wq.__name__.startswith("ndcctools")
         for number in list(self._unwanted):
-            state = self._queue.task_state(number)
-            if state == self._wq.WORK_QUEUE_TASK_RUNNING:
+            if not newer or self._queue.task_state(number) == self._wq.WORK_QUEUE_TASK_RUNNING:
                 self._queue.cancel_by_taskid(number)
                 self._cancelled.append(self._unwanted.pop(number))
                 self._queue._task_table.pop(number, None)
