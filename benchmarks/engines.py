@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -110,9 +111,11 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
         if name != "local":
             words = [PROGRAMS[name], "--cores", str(CORES), "--memory", str(MEMORY_MIB), "--disk", "4000"]
             words += ["-s", str(folder), "--password", str(passwords.of()), "localhost", str(engine.system.port)]
-            worker = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            quiet: Any = subprocess.DEVNULL
+            worker = subprocess.Popen(words, stdout=quiet, stderr=quiet, start_new_session=True)
             stack.callback(worker.wait)
-            stack.callback(worker.kill)
+            # With its transfer server, which would outlive it.
+            stack.callback(os.killpg, worker.pid, signal.SIGKILL)
             while not engine.capacity().kinds:
                 engine.wait(1.0)
         start_s = time.perf_counter()
