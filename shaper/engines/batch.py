@@ -385,8 +385,11 @@ class Batch:
         result_path, reply_path = self._outputs(task.id)
         reply = _reply(reply_path) if not ended.fault and ended.code == 0 else None
         reply_path.unlink(missing_ok=True)
+        # What a batch system knows of files must not grow with the tasks that have ended.
+        self.system.forget(reply_path)
         if reply is None or reply.report is None:
             result_path.unlink(missing_ok=True)
+            self.system.forget(result_path)
             self._end_without_report(task, submitted_s, ended, reply)
             return
         report = reply.report
@@ -399,6 +402,7 @@ class Batch:
             self._results[task.id] = ref
         else:
             result_path.unlink(missing_ok=True)
+            self.system.forget(result_path)
         if report.damaged is not None and isinstance(task.work, Merge):
             self._lose(task.work.inputs[report.damaged])
         now_s = self.now_s
@@ -487,6 +491,14 @@ def worker_counts(stats: Any) -> tuple[int, ...]:
     """What changes whenever a worker comes, has told its size, or goes; in some version each alone also goes back."""
     names = ("workers_joined", "workers_removed", "workers_lost", "workers_connected", "total_cores", "total_memory")
     return tuple(int(getattr(stats, name)) for name in names)
+
+
+def kinds_of(workers: Mapping[tuple[int, int, int], int]) -> tuple[WorkerKind, ...]:
+    """Workers counted by cores, MiB of memory and MiB of disk, as kinds."""
+    return tuple(
+        WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
+        for (cores, memory_mib, disk_mib), count in sorted(workers.items())
+    )
 
 
 def share_out(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:

@@ -1,4 +1,4 @@
-"""The managers that run on this account, written down so that `shaper workers` finds them, and knows what they want."""
+"""The managers that run on this account, written down so that `shaper workers` finds them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ class Manager:
     Args:
         engine: `workqueue` or `taskvine`.
         password_file: that workers must show; None for none.
-        wanted_slots: tasks that could run at once, as large as they are now; None while nothing is known.
-        cores, memory_mib: that such a task is given.
     """
 
     engine: str
@@ -27,9 +25,6 @@ class Manager:
     password_file: str | None = None
     ssl: bool = False
     name: str | None = None
-    wanted_slots: int | None = None
-    cores: int = 1
-    memory_mib: int | None = None
 
     @property
     def address(self) -> str:

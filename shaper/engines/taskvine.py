@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, File, Job, share_out, worker_counts
+from shaper.engines.batch import Batch, BatchSystem, Ended, File, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -22,9 +22,6 @@ _NOT_SENT = 64
 
 class TaskVine(Batch):
     """Workers of TaskVine; the arguments are those of `Batch`, and one more.
-
-    Results come back to the run directory, and a copy stays on the worker until it is merged: merges run where the
-    data are.
 
     Args:
         ssl: True to encrypt what travels with a key made for this run, or `(key, certificate)`, files in PEM format;
@@ -208,10 +205,7 @@ class _Manager:
             key = int(row["cores_total"]), int(row["memory_total"]), int(row["disk_total"])
             if key[0] > 0:
                 found[key] = found.get(key, 0) + 1
-        return tuple(
-            WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
-            for (cores, memory_mib, disk_mib), count in sorted(found.items())
-        )
+        return kinds_of(found)
 
     def close(self) -> None:
         for name in list(self._tasks):

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, Job, share_out, worker_counts
+from shaper.engines.batch import Batch, BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -182,10 +182,7 @@ class _Queue:
                     break
             key = row["cores"], memory_mib, row["disk"]
             found[key] = found.get(key, 0) + row["workers"]
-        return tuple(
-            WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
-            for (cores, memory_mib, disk_mib), count in sorted(found.items())
-        )
+        return kinds_of(found)
 
     def close(self) -> None:
         for name in list(self._ids):
