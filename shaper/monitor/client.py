@@ -18,6 +18,16 @@ import sys
 _WORKERS = ("work_queue_wor", "vine_worker")
 _NO_SERVER, _SERVER_ENDED = 71, 75
 _PEERCRED_BYTES = 12
+# What cannot be imported there is told to the client, and by it to the manager.
+_START = """
+import os, sys
+try:
+    from shaper.monitor.worker_server import main
+except BaseException as error:
+    os.write(int(sys.argv[4]), f"{sys.executable}: {type(error).__name__}: {error}".encode())
+    raise
+main()
+"""
 
 
 def main(tag: str, idle_s: str) -> int:
@@ -90,8 +100,7 @@ def _launch(here: str, address: str, worker: int, idle_s: str) -> str:
             environment = dict(posix.environ)
             path = environment.get(b"PYTHONPATH", b"")
             environment[b"PYTHONPATH"] = package.encode() + (b":" + path if path else b"")
-            start = "from shaper.monitor.worker_server import main; main()"
-            arguments = [sys.executable, "-c", start, address[1:], str(worker), home, str(writer), idle_s]
+            arguments = [sys.executable, "-c", _START, address[1:], str(worker), home, str(writer), idle_s]
             posix.execve(sys.executable, arguments, environment)
         finally:
             posix._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -106,6 +107,15 @@ def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch
     engine._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"has numpy [\d.]+ \(wanted: 0\.0\.1\), no no-such-thing \(wanted: 1\)"):
+        until(lambda: engine.wait(0.5))
+
+
+def test_an_interpreter_that_lacks_what_is_needed_is_named(engine: Batch, worker: Worker, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
+    engine._python = str(empty / "bin" / "python")
+    engine.submit(task(1))
+    with pytest.raises(SiteError, match=r"cannot run Python functions: .*/python: ModuleNotFoundError"):
         until(lambda: engine.wait(0.5))
 
 
