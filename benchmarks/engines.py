@@ -26,7 +26,8 @@ import cloudpickle
 from benchmarks.common import Target, emit, say, spread
 from shaper.engines import Local, TaskVine, WorkQueue
 from shaper.engines import password as passwords
-from shaper.engines.batch import Batch, File, Job
+from shaper.engines.batch import Batch
+from shaper.engines.system import File, Job
 from shaper.errors import EngineMissing
 from shaper.types import Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
 from shaper.workers.plan import PROGRAMS

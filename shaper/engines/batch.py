@@ -7,29 +7,24 @@ an attempt exceeded anything is measured by our own monitor, at the first try.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 import shutil
 import socket
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from shaper.engines import managers, password
-from shaper.engines.package import package
+from shaper.engines.patience import Patience
+from shaper.engines.shipping import Shipping
+from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
-from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
-from shaper.monitor import remote, versions
+from shaper.errors import BadInput, Damaged, SiteError, UserError
 from shaper.monitor import result as results
-from shaper.monitor.call import Call
-from shaper.monitor.pool import Place
-from shaper.monitor.remote import RemoteCall, Reply
+from shaper.monitor.remote import Reply
 from shaper.types import (
     Cancel,
     Capacity,
@@ -38,101 +33,16 @@ from shaper.types import (
     Merge,
     Observation,
     Outcome,
-    Resources,
     ResultLost,
     ResultRef,
     Task,
     TaskId,
-    WorkerKind,
 )
-from shaper.units import show_mib, show_seconds
 
-# A warm server without calls for so long ends, and gives its memory back.
-_IDLE_S = 600
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
 _NO_SERVER, _SERVER_ENDED = 71, 75
-_OUTPUTS = (remote.RESULT, remote.REPLY)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of a task: what it is called here and in the task's directory.
-
-    Args:
-        kept: on the worker for later tasks.
-    """
-
-    here: Path
-    there: str
-    kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A task as a batch system sees it.
-
-    Args:
-        call: content of the file `call.txt`.
-        order: jobs of a lower number start first.
-    """
-
-    name: str
-    category: str
-    command: str
-    resources: Resources
-    order: int
-    call: str
-    inputs: tuple[File, ...]
-    outputs: tuple[File, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A job that came back.
-
-    Args:
-        name: of the job.
-        fault: why there is no reply, in the batch system's words; empty where the command ran.
-        code: exit code of the command.
-        said: what the command printed.
-        inputs_gone: the batch system could not read the job's inputs.
-        held_s: on the clock of `time.time`, from when the batch system sent it to a slot, until when it held that.
-    """
-
-    name: str
-    worker: str
-    held_s: tuple[float, float]
-    code: int = 0
-    said: str = ""
-    fault: str = ""
-    inputs_gone: bool = False
-
-
-class BatchSystem(Protocol):
-    """The little that an engine needs of a batch system; one adapter each."""
-
-    port: int
-
-    def submit(self, job: Job) -> None: ...
-
-    def wait(self) -> Sequence[Ended]:
-        """What has come back, waiting up to a second for the first: they know no shorter time."""
-
-    def lost(self) -> Collection[str]:
-        """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
-
-    def cancel(self, name: str) -> None:
-        """End a job, now or when it starts; it does not come back."""
-
-    def forget(self, path: Path) -> None:
-        """Nobody will read this file again."""
-
-    def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
-        """The connected workers by kind, and how many jobs wait for one."""
-
-    def close(self) -> None: ...
 
 
 class Batch:
@@ -166,7 +76,7 @@ class Batch:
         self._python = python or sys.executable
         self._start_s = time.time()
         self._system: BatchSystem | None = None
-        self._codes: dict[str, tuple[Path, str, Mapping[str, str]]] = {}  # by stage: file, name on workers, versions
+        self._shipping: Shipping
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
         self._handed: dict[TaskId, float] = {}  # those that it has, and since when
@@ -177,11 +87,7 @@ class Batch:
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
-        self._tag = ""
-        self._package: Path
-        self._place: Place
-        self._grace_s = grace_s
-        self._too_large_since_s: float | None = None
+        self._patience = Patience(grace_s)
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
@@ -212,20 +118,11 @@ class Batch:
         if self._system is None:
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
+            self._shipping = Shipping(base / "ship", self._python)
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
-        shipped = package()
-        # A worker keeps one server for each: modules that have changed are never asked of an older one.
-        self._tag = hashlib.sha256(shipped + self._python.encode()).hexdigest()[:12]
-        self._package = base / "ship" / f"{self._tag}.zip"
-        self._package.write_bytes(shipped)
-        digest = hashlib.sha256(code.payload).hexdigest()[:12]
-        path = base / "ship" / f"code-{digest}.pkl"
-        path.write_bytes(code.payload)
-        self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
-        self._place = Place.here()
+        self._shipping.open(stage, code)
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -300,30 +197,21 @@ class Batch:
                 return None
             inputs = [File(base / ref.place, f"in.{number}") for number, ref in enumerate(refs) if ref is not None]
             work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
-        code_path, code_name, needed = self._codes[task.stage]
-        call = Call(task.id, code_name, work, task.resources, "", "", "")
-        here = self._place
-        shipped = (
-            (base / "ship" / remote.CLIENT, remote.CLIENT),
-            (self._package, remote.PACKAGE),
-            (code_path, remote.CODE),
-        )
-        inputs += [File(path, name, kept=True) for path, name in shipped]
         self._number += 1
+        shipping = self._shipping
         return Job(
             task.id,
             task.category,
-            f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
+            shipping.command,
             task.resources,
             self._number,
-            remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
-            tuple(inputs),
-            tuple(File(path, name) for path, name in zip(self._outputs(task.id), _OUTPUTS, strict=True)),
+            shipping.call(task.id, task.stage, work, task.resources),
+            (*inputs, *shipping.inputs(task.stage)),
+            shipping.outputs(self._result_path(task.id), task.id),
         )
 
-    def _outputs(self, name: TaskId) -> tuple[Path, Path]:
-        """Where the result and the reply of a task come to lie."""
-        return self._base() / "results" / f"{name}.pkl", self._base() / "ship" / f"{name}.reply"
+    def _result_path(self, name: TaskId) -> Path:
+        return self._base() / "results" / f"{name}.pkl"
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
         """Return what has come back; waits up to a second whatever `timeout_s` says."""
@@ -332,7 +220,7 @@ class Batch:
                 if ended.name in self._flying:
                     self._end(ended)
                 else:  # it was taken back, too late to be stopped
-                    for path in self._outputs(ended.name):
+                    for path in (self._result_path(ended.name), self._shipping.reply_path(ended.name)):
                         path.unlink(missing_ok=True)
             for name in self.system.lost():
                 if name in self._flying:
@@ -346,28 +234,9 @@ class Batch:
         if found:
             self._capacity = None
         elif self._flying:
-            self._check_stalled()
+            waiting = next(iter(self._flying.values()))[0]
+            self._patience.check(waiting, self.capacity(), self.now_s)
         return found
-
-    def _check_stalled(self) -> None:
-        """Batch systems keep a task that is larger than every worker for ever, without a word."""
-        capacity = self.capacity()
-        free = sum(kind.free_cores for kind in capacity.kinds)
-        if not capacity.waiting or free < capacity.cores:
-            self._too_large_since_s = None
-            return
-        task = next(iter(self._flying.values()))[0]
-        if any(_holds(kind, task.resources) for kind in capacity.kinds):
-            return
-        now_s = self.now_s
-        if self._too_large_since_s is None:
-            self._too_large_since_s = now_s
-            if self._grace_s > 0:
-                warnings.warn(
-                    f"{_too_large(task, capacity)}; waiting {show_seconds(self._grace_s)} for one", stacklevel=2
-                )
-        if now_s - self._too_large_since_s >= self._grace_s:
-            raise Stalled(f"{_too_large(task, capacity)}: start larger workers")
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
@@ -382,8 +251,8 @@ class Batch:
 
     def _end(self, ended: Ended) -> None:
         task, submitted_s = self._take(ended.name)
-        result_path, reply_path = self._outputs(task.id)
-        reply = _reply(reply_path) if not ended.fault and ended.code == 0 else None
+        result_path, reply_path = self._result_path(task.id), self._shipping.reply_path(task.id)
+        reply = self._shipping.reply(task.id) if not ended.fault and ended.code == 0 else None
         reply_path.unlink(missing_ok=True)
         # What a batch system knows of files must not grow with the tasks that have ended.
         self.system.forget(reply_path)
@@ -485,48 +354,3 @@ class Batch:
             shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
-
-
-def worker_counts(stats: Any) -> tuple[int, ...]:
-    """What changes whenever a worker comes, has told its size, or goes; in some version each alone also goes back."""
-    names = ("workers_joined", "workers_removed", "workers_lost", "workers_connected", "total_cores", "total_memory")
-    return tuple(int(getattr(stats, name)) for name in names)
-
-
-def kinds_of(workers: Mapping[tuple[int, int, int], int]) -> tuple[WorkerKind, ...]:
-    """Workers counted by cores, MiB of memory and MiB of disk, as kinds."""
-    return tuple(
-        WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
-        for (cores, memory_mib, disk_mib), count in sorted(workers.items())
-    )
-
-
-def share_out(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
-    """Batch systems do not say which workers are free: the cores are shared out from the first kind on."""
-    found = []
-    for kind in kinds:
-        here = min(free_cores, kind.cores * kind.count)
-        free_cores -= here
-        found.append(replace(kind, free_cores=here))
-    return tuple(found)
-
-
-def _holds(kind: WorkerKind, given: Resources) -> bool:
-    return kind.cores >= given.cores and kind.memory_mib >= given.memory_mib
-
-
-def _too_large(task: Task, capacity: Capacity) -> str:
-    largest = capacity.largest
-    there = f"{largest.cores} cores and {show_mib(largest.memory_mib)}" if largest is not None else "nothing"
-    return (
-        f"no connected worker can hold task {task.id} ({task.work}), which asks for {task.resources.cores} cores and "
-        f"{show_mib(task.resources.memory_mib)}; the largest has {there}"
-    )
-
-
-def _reply(path: Path) -> Reply | None:
-    try:
-        reply = pickle.loads(path.read_bytes())
-    except Exception:  # cut off, or not there
-        return None
-    return reply if isinstance(reply, Reply) else None

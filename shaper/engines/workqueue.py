@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
+from shaper.engines.batch import Batch
+from shaper.engines.system import BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind

@@ -103,8 +103,8 @@ def test_what_a_task_prints_is_kept(engine: Batch, worker: Worker) -> None:
 
 
 def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch, worker: Worker) -> None:
-    path, stage, needed = engine._codes["s"]
-    engine._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
+    path, stage, needed = engine._shipping._codes["s"]
+    engine._shipping._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"has numpy [\d.]+ \(wanted: 0\.0\.1\), no no-such-thing \(wanted: 1\)"):
         until(lambda: engine.wait(0.5))
@@ -113,7 +113,7 @@ def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch
 def test_an_interpreter_that_lacks_what_is_needed_is_named(engine: Batch, worker: Worker, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
-    engine._python = str(empty / "bin" / "python")
+    engine._shipping._python = str(empty / "bin" / "python")
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"cannot run Python functions: .*/python: ModuleNotFoundError"):
         until(lambda: engine.wait(0.5))
