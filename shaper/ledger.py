@@ -6,13 +6,14 @@ goes to the front again. Everything that is asked once per turn is kept up incre
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from shaper.errors import BadInput, Broken
-from shaper.reduction import Reduction, Result, merged
+from shaper.reduction import Reduction, Result, merged, unsaved_since_s
 from shaper.types import (
     Accept,
     Backlog,
@@ -130,7 +131,7 @@ class _Stage:
     def finished(self) -> bool:
         if self.processing_left or self.merging or self.merges_waiting:
             return False
-        return len(self.reduction) <= 1 or bool(self.faults)
+        return bool(self.faults) or (len(self.reduction) <= 1 and self.reduction.unsaved_since_s is None)
 
 
 class Ledger:
@@ -215,6 +216,7 @@ class Ledger:
                     stage.pending_elements,
                     stage.reduction.mean_bytes,
                     stage.in_flight_elements,
+                    stage.reduction.unsaved_since_s,
                 )
             )
         return Backlog(groups, stages)
@@ -266,7 +268,10 @@ class Ledger:
                 stage.in_flight += 1
                 stage.in_flight_elements += work.elements
                 self._touch(stage, group)
-                tasks.append(self._task(stage, group.category, shape, again, given(work, resources)))
+                # Results of an ordered stage are merged with their neighbours alone, not whenever they are to be saved.
+                durable = shape.durable or stage.plan.ordered
+                given_now = given(work, resources)
+                tasks.append(self._task(stage, group.category, shape, again, given_now, durable=durable))
         # Those that are released together run beside each other, the first no less than the last.
         if len(tasks) > 1:
             tasks = [replace(task, beside=len(self.in_flight) - 1) for task in tasks]
@@ -287,9 +292,7 @@ class Ledger:
             if stage.merges_waiting:
                 again, inputs = stage.merges_waiting.popleft()
             else:
-                inputs = stage.reduction.take(
-                    max(2, shape.fan_in or 2), last=not stage.processing_left, merging=len(stage.merging)
-                )
+                inputs = self._next_merge(stage, shape)
                 if not inputs:
                     return
                 sizes = [item.size_bytes for item in inputs]
@@ -301,9 +304,21 @@ class Ledger:
                 )
                 again = Waiting(work, 1, None, shape.reason)
             given_now = given(again.work, again.resources)
-            task = self._task(stage, stage.plan.merge_category, shape, again, given_now)
+            durable = shape.durable or _must_last(stage, inputs, shape.save_before_s)
+            task = self._task(stage, stage.plan.merge_category, shape, again, given_now, durable=durable)
             stage.merging[task.id] = inputs
             tasks.append(task)
+
+    @staticmethod
+    def _next_merge(stage: _Stage, shape: Shape) -> tuple[Result, ...]:
+        fan_in, last = max(2, shape.fan_in or 2), not stage.processing_left
+        if shape.save_before_s is not None:
+            found = stage.reduction.take_unsaved(fan_in, shape.save_before_s)
+            if found:
+                return found
+        if last and len(stage.reduction) == 1 and not stage.merging:
+            return stage.reduction.take_unsaved(1, math.inf)  # the value of the stage itself: it is brought home
+        return stage.reduction.take(fan_in, last=last, merging=len(stage.merging))
 
     def _task(
         self,
@@ -312,6 +327,8 @@ class Ledger:
         shape: Shape,
         again: Waiting,
         resources: Resources,
+        *,
+        durable: bool,
     ) -> Task:
         self._number += 1
         group = "" if isinstance(again.work, Merge) else shape.group
@@ -327,6 +344,7 @@ class Ledger:
             again.reason,
             again.losses,
             len(self.in_flight),
+            durable,
         )
         self.in_flight[task.id] = task
         return task
@@ -385,14 +403,15 @@ class Ledger:
         ranges = tuple((stage.numbers[s.source.id], s.start, s.stop) for s in done)
         elements = sum(map(len, done)) if verdict.skipped else task.work.elements
         stage.settled_elements += elements
-        stage.reduction.add(Result(task.id, coalesce(ranges), elements, _result_bytes(seen)))
+        since_s = None if _durable(seen) else seen.finished_s
+        stage.reduction.add(Result(task.id, coalesce(ranges), elements, _result_bytes(seen), since_s))
 
     def _settle_merge(self, stage: _Stage, task: Task, seen: Observation, verdict: Verdict) -> list[TaskId]:
         inputs = stage.merging.pop(task.id)
         lost = stage.lost_inputs.intersection(item.id for item in inputs)
         stage.lost_inputs -= lost
         if isinstance(verdict, Accept):
-            stage.reduction.add(merged(task.id, inputs, _result_bytes(seen)))
+            stage.reduction.add(merged(task.id, inputs, _result_bytes(seen), durable=_durable(seen)))
             return [item.id for item in inputs]
         if lost:
             self._reform(stage, inputs, lost)
@@ -573,6 +592,20 @@ def _again(seen: Observation, verdict: Retry) -> Waiting:
     task = seen.task
     losses = task.losses + (seen.outcome is Outcome.LOST)
     return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses)
+
+
+def _must_last(stage: _Stage, inputs: Sequence[Result], save_before_s: float | None) -> bool:
+    """Whether a merge may not stay on its worker: durable results must not become less, nor the value of the stage."""
+    since_s = unsaved_since_s(inputs)
+    if since_s is None or any(item.unsaved_since_s is None for item in inputs):
+        return True
+    if save_before_s is not None and since_s <= save_before_s:
+        return True
+    return not (stage.processing_left or stage.merging or stage.merges_waiting or len(stage.reduction))
+
+
+def _durable(seen: Observation) -> bool:
+    return seen.result is None or seen.result.durable
 
 
 def _result_bytes(seen: Observation) -> int | None:

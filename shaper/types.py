@@ -240,6 +240,7 @@ class Task:
         reason: why it was cut this size, in words.
         losses: how many of the attempts before this one were lost, through no fault of the work.
         beside: tasks in flight when it was released; None where that is not known.
+        durable: whether its result must outlive its worker; otherwise an engine that can leaves it there.
     """
 
     id: TaskId
@@ -253,6 +254,7 @@ class Task:
     reason: str = ""
     losses: int = 0
     beside: int | None = None
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +312,13 @@ class ResultRef:
         place: relative to the run directory, or the engine's own name for it.
         size_bytes: size of the pickled result.
         checksum: CRC-32 of the pickled result, eight hexadecimal digits.
+        durable: whether it outlives the worker that made it.
     """
 
     place: str
     size_bytes: int
     checksum: str
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +412,9 @@ class Shape:
         fan_in: set for accumulating tasks: how many results one merge combines (`elements` is then ignored).
         cross_sources: whether one chunk may hold spans of several sources; otherwise each source is cut into
             the smallest number of equal pieces not above `elements`.
+        durable: whether results must outlive their workers; otherwise they may stay there until they are merged.
+        save_before_s: set for accumulating tasks: results that have been on workers since before this are merged
+            first, and what comes out of them is durable.
     """
 
     stage: str
@@ -418,6 +425,8 @@ class Shape:
     reason: str
     fan_in: int | None = None
     cross_sources: bool = True
+    durable: bool = True
+    save_before_s: float | None = None
 
 
 def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:
@@ -505,6 +514,7 @@ class StageBacklog:
         in_flight: processing tasks submitted and not settled, of all groups.
         pending_elements: not in flight and not settled, of all groups.
         result_bytes: mean size of the results that are not in a merge; None where it was not measured.
+        unsaved_since_s: since when, on the engine's clock, work is done whose result would be lost with a worker.
     """
 
     stage: str
@@ -516,6 +526,7 @@ class StageBacklog:
     pending_elements: int = 0
     result_bytes: int | None = None
     in_flight_elements: int = 0
+    unsaved_since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from shaper.types import (
     Verdict,
     Work,
 )
-from shaper.units import show_count
+from shaper.units import show_count, show_seconds
 
 # Probes are this small whatever the dataset, and at most this share of it: they cost next to nothing.
 _PROBE_ELEMENTS = 1024
@@ -68,6 +68,8 @@ class Adaptive:
         fan_in: results per merge.
         cores: per processing task.
         concurrency: most processing tasks at once; as many as the workers hold by default.
+        checkpoint_s: results may stay on workers for so long, on engines that can leave them there: what was done since
+            then is done again when its worker is lost. 0: every result comes back at once.
         without: ingredients to switch off, to see what they are worth; see `settings.INGREDIENTS`.
     """
 
@@ -88,6 +90,7 @@ class Adaptive:
         fan_in: int | None = None,
         cores: int = 1,
         concurrency: int | None = None,
+        checkpoint_s: float = 60.0,
         without: Collection[str] = (),
     ) -> None:
         self.settings = checked(
@@ -103,8 +106,10 @@ class Adaptive:
             fan_in=fan_in,
             cores=cores,
             concurrency=concurrency,
+            checkpoint_s=checkpoint_s,
             without=without,
         )
+        self._durable = not self.settings.checkpoint_s
         self.prior = Beliefs(without=self.settings.without & LEARNING)
         self._begin()
 
@@ -191,7 +196,19 @@ class Adaptive:
             allowed -= more
             free -= more / size.slots
             wanted = group.in_flight + more
-            shapes.append(Shape(group.stage, group.group, None, elements, wanted, size.reason, cross_sources=crossing))
+            durable = self._durable
+            shapes.append(
+                Shape(
+                    group.stage,
+                    group.group,
+                    None,
+                    elements,
+                    wanted,
+                    size.reason,
+                    cross_sources=crossing,
+                    durable=durable,
+                )
+            )
         return shapes
 
     def _allowed(self, backlog: Backlog) -> int:
@@ -209,21 +226,30 @@ class Adaptive:
         return slots
 
     def _merging(self, stage: StageBacklog, beliefs: Beliefs, capacity: Capacity) -> Shape | None:
-        if stage.results < 2:
+        save_before_s = self._feed.now_s - self.settings.checkpoint_s
+        saving = stage.unsaved_since_s is not None and (
+            stage.unsaved_since_s <= save_before_s or not stage.processing_left
+        )
+        if stage.results < 2 and not saving:
             return None
         fan_in = self.settings.fan_in or self._fan_in(stage, beliefs)
+        tasks, reason = max(1, capacity.cores), f"merge what is left, {fan_in} results at a time"
         if stage.processing_left:
-            return Shape(
-                stage.stage,
-                "",
-                None,
-                1,
-                max(1, capacity.cores // 4),
-                f"merge {fan_in} results at a time while processing goes on",
-                fan_in=fan_in,
-            )
-        reason = f"merge what is left, {fan_in} results at a time"
-        return Shape(stage.stage, "", None, 1, max(1, capacity.cores), reason, fan_in=fan_in)
+            tasks = max(1, capacity.cores // 4)
+            reason = f"merge {fan_in} results at a time while processing goes on"
+        if saving and stage.processing_left:
+            reason += f"; what has been on workers for {show_seconds(self.settings.checkpoint_s)} comes back"
+        return Shape(
+            stage.stage,
+            "",
+            None,
+            1,
+            tasks,
+            reason,
+            fan_in=fan_in,
+            durable=self._durable,
+            save_before_s=save_before_s if saving else None,
+        )
 
     def _fan_in(self, stage: StageBacklog, beliefs: Beliefs) -> int:
         """While processing goes on few merges, hidden behind it; at the end the tree that is done first.
@@ -248,10 +274,11 @@ class Adaptive:
         base = max(base, self.settings.min_chunksize)
         if "probes" in self.settings.without and about.exhausted == 0:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
-            return [Shape(group.stage, group.group, None, guess, capacity.cores, "a guess: nothing is known yet")]
+            reason, cores = "a guess: nothing is known yet", capacity.cores
+            return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
         return [
-            Shape(group.stage, group.group, None, max(1, base * factor), count, reason)
+            Shape(group.stage, group.group, None, max(1, base * factor), count, reason, durable=self._durable)
             for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
         ]
 
