@@ -118,6 +118,7 @@ class _Stage:
     skipped: list[tuple[Span, str]] = field(default_factory=list)
     given_up: list[tuple[Span, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    stranded: bool = False  # what is on a worker could not be brought home
     settled_elements: int = 0
     in_flight_elements: int = 0
     dropped_elements: int = 0  # skipped or given up
@@ -131,7 +132,14 @@ class _Stage:
     def finished(self) -> bool:
         if self.processing_left or self.merging or self.merges_waiting:
             return False
-        return bool(self.faults) or (len(self.reduction) <= 1 and self.reduction.unsaved_since_s is None)
+        if self.faults:  # what there is of its value is brought home
+            return self.stranded or (root := self.root) is None or root.unsaved_since_s is None
+        return len(self.reduction) <= 1 and self.reduction.unsaved_since_s is None
+
+    @property
+    def root(self) -> Result | None:
+        """The result that holds most."""
+        return max(self.reduction.results.values(), key=lambda result: result.elements, default=None)
 
 
 class Ledger:
@@ -287,8 +295,7 @@ class Ledger:
             self._return(stage, span, front=True)
 
     def _release_merges(self, stage: _Stage, shape: Shape, given: _Given, tasks: list[Task]) -> None:
-        # A stage with a merge that cannot be done has no value any more; merging on would only repeat the failure.
-        while len(stage.merging) < shape.in_flight and not stage.faults:
+        while len(stage.merging) < shape.in_flight:
             if stage.merges_waiting:
                 again, inputs = stage.merges_waiting.popleft()
             else:
@@ -312,6 +319,13 @@ class Ledger:
     @staticmethod
     def _next_merge(stage: _Stage, shape: Shape) -> tuple[Result, ...]:
         fan_in, last = max(2, shape.fan_in or 2), not stage.processing_left
+        if stage.faults:
+            # A stage with a merge that cannot be done has no value; merging on would only repeat the failure.
+            root = stage.root
+            if root is None or root.unsaved_since_s is None or not last or stage.merging:
+                return ()
+            stage.reduction.remove(root.id)
+            return (root,)
         if shape.save_before_s is not None:
             found = stage.reduction.take_unsaved(fan_in, shape.save_before_s)
             if found:
@@ -418,6 +432,7 @@ class Ledger:
         elif isinstance(verdict, Retry):
             stage.merges_waiting.appendleft((_again(seen, verdict), inputs))
         elif isinstance(verdict, GiveUp):
+            stage.stranded = len(inputs) == 1
             stage.faults.append(f"merge of {len(inputs)} results: {verdict.reason}")
             for item in inputs:
                 stage.reduction.add(item)
@@ -514,9 +529,9 @@ class Ledger:
 
     def roots(self) -> dict[str, TaskId | None]:
         """The result of each stage that holds most of its elements; None where there is none."""
+        roots = {name: stage.root for name, stage in self._stages.items()}
         return {
-            name: max(stage.reduction.results.values(), key=lambda r: r.elements).id if len(stage.reduction) else None
-            for name, stage in self._stages.items()
+            name: root.id if root is not None and root.unsaved_since_s is None else None for name, root in roots.items()
         }
 
     def missing(self) -> list[str]:

@@ -84,6 +84,7 @@ class Batch:
         self._number = 0
         self._ended: list[Observation | ResultLost] = []
         self._results: dict[TaskId, ResultRef] = {}
+        self._kept: dict[TaskId, str] = {}  # of those that stay on workers, on which
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
@@ -195,8 +196,9 @@ class Batch:
                 self._ended.append(ResultLost(gone))
                 self._ended.append(self._unstarted(self._take(task.id), Outcome.LOST, "a result it merges is gone"))
                 return None
-            inputs = [File(base / ref.place, f"in.{number}") for number, ref in enumerate(refs) if ref is not None]
-            work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
+            named = [(f"in.{number}", ref) for number, ref in enumerate(refs) if ref is not None]
+            inputs = [File(base / ref.place, there, stays=not ref.durable) for there, ref in named]
+            work = tuple((there, ref.checksum) for there, ref in named)
         self._number += 1
         shipping = self._shipping
         return Job(
@@ -207,8 +209,12 @@ class Batch:
             self._number,
             shipping.call(task.id, task.stage, work, task.resources),
             (*inputs, *shipping.inputs(task.stage)),
-            shipping.outputs(self._result_path(task.id), task.id),
+            shipping.outputs(self._result_path(task.id), task.id, stays=self._stays(task)),
         )
+
+    def _stays(self, task: Task) -> bool:
+        """Whether the result of a task stays on its worker."""
+        return self.system.keeps and not task.durable
 
     def _result_path(self, name: TaskId) -> Path:
         return self._base() / "results" / f"{name}.pkl"
@@ -222,13 +228,12 @@ class Batch:
                 else:  # it was taken back, too late to be stopped
                     for path in (self._result_path(ended.name), self._shipping.reply_path(ended.name)):
                         path.unlink(missing_ok=True)
-            for name in self.system.lost():
+            jobs, workers = self.system.lost()
+            for name in jobs:
                 if name in self._flying:
-                    self.system.cancel(name)
-                    # About since when its slot was held: how long workers live is learnt from this.
-                    started_s = self._handed.get(name)
-                    lost = self._unstarted(self._take(name), Outcome.LOST, "its worker went away")
-                    self._ended.append(replace(lost, started_s=started_s))
+                    self._end_lost(name, "its worker went away")
+            if workers:
+                self._lose_kept(workers)
         self._hand_in()
         found, self._ended = self._ended, []
         if found:
@@ -237,6 +242,23 @@ class Batch:
             waiting = next(iter(self._flying.values()))[0]
             self._patience.check(waiting, self.capacity(), self.now_s)
         return found
+
+    def _end_lost(self, name: TaskId, detail: str) -> None:
+        if name in self._handed:
+            self.system.cancel(name)
+        # About since when its slot was held: how long workers live is learnt from this.
+        started_s = self._handed.get(name)
+        self._ended.append(replace(self._unstarted(self._take(name), Outcome.LOST, detail), started_s=started_s))
+
+    def _lose_kept(self, workers: Collection[str]) -> None:
+        """Results that were on workers which are gone, and the merges that wait for them: TaskVine would make these
+        results again, in its own time and past our accounts."""
+        lost = {task_id for task_id, worker in self._kept.items() if worker in workers}
+        for task_id in lost:
+            self._lose(task_id)
+        for task, _ in list(self._flying.values()):
+            if isinstance(task.work, Merge) and not lost.isdisjoint(task.work.inputs):
+                self._end_lost(task.id, "a result it merges was lost with its worker")
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
@@ -267,8 +289,11 @@ class Batch:
                 (self._base() / "logs" / f"{task.id}.{ending}").write_bytes(log)
         ref = None
         if report.checksum is not None:
-            ref = ResultRef(f"results/{task.id}.pkl", report.usage.result_bytes or 0, report.checksum)
+            place, stays = f"results/{task.id}.pkl", self._stays(task)
+            ref = ResultRef(place, report.usage.result_bytes or 0, report.checksum, durable=not stays)
             self._results[task.id] = ref
+            if stays:
+                self._kept[task.id] = ended.worker
         else:
             result_path.unlink(missing_ok=True)
             self.system.forget(result_path)
@@ -292,7 +317,7 @@ class Batch:
         if ended.inputs_gone and isinstance(task.work, Merge):
             for task_id in task.work.inputs:
                 ref = self._results.get(task_id)
-                if ref is None or not (self._base() / ref.place).exists():
+                if ref is None or not ref.durable or not (self._base() / ref.place).exists():
                     self._lose(task_id)
         detail = ended.fault or (reply.fault if reply is not None else "")
         if not detail:
@@ -302,7 +327,7 @@ class Batch:
         self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, f"{detail} {ended.said.strip()}".strip()))
 
     def _lose(self, task_id: TaskId) -> None:
-        self._results.pop(task_id, None)
+        self.release((task_id,))
         self._ended.append(ResultLost((task_id,)))
 
     def cancel(self, actions: Sequence[Cancel]) -> None:
@@ -332,6 +357,7 @@ class Batch:
         """Delete results."""
         for task_id in task_ids:
             ref = self._results.pop(task_id, None)
+            self._kept.pop(task_id, None)
             if ref is not None:
                 path = self._base() / ref.place
                 path.unlink(missing_ok=True)

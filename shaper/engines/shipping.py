@@ -19,7 +19,6 @@ from shaper.types import Code, Resources
 
 # A warm server without calls for so long ends, and gives its memory back.
 _IDLE_S = 600
-_OUTPUTS = (remote.RESULT, remote.REPLY)
 
 
 class Shipping:
@@ -72,10 +71,9 @@ class Shipping:
         )
         return tuple(File(path, name, kept=True) for path, name in shipped)
 
-    def outputs(self, result: Path, name: str) -> tuple[File, ...]:
-        """The files that come back: the result, to where it belongs, and the reply."""
-        paths = result, self.reply_path(name)
-        return tuple(File(path, there) for path, there in zip(paths, _OUTPUTS, strict=True))
+    def outputs(self, result: Path, name: str, *, stays: bool) -> tuple[File, ...]:
+        """The result, which comes to where it belongs or stays on the worker, and the reply, which comes."""
+        return File(result, remote.RESULT, stays=stays), File(self.reply_path(name), remote.REPLY)
 
     def reply_path(self, name: str) -> Path:
         """Where the reply of a task comes to lie."""

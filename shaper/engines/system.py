@@ -16,11 +16,13 @@ class File:
 
     Args:
         kept: on the worker for later tasks.
+        stays: it never leaves the workers: an output for later tasks alone, and an input of these.
     """
 
     here: Path
     there: str
     kept: bool = False
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,23 @@ class Ended:
 
 
 class BatchSystem(Protocol):
-    """The little that an engine needs of a batch system; one adapter each."""
+    """The little that an engine needs of a batch system; one adapter each.
+
+    Attributes:
+        keeps: whether outputs can stay on workers.
+    """
 
     port: int
+    keeps: bool
 
     def submit(self, job: Job) -> None: ...
 
     def wait(self) -> Sequence[Ended]:
         """What has come back, waiting up to a second for the first: they know no shorter time."""
 
-    def lost(self) -> Collection[str]:
-        """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
+    def lost(self) -> tuple[Collection[str], Collection[str]]:
+        """Names of jobs whose worker went away, newly seen, which the batch system would run again by itself; and of
+        workers that went away with what stayed on them."""
 
     def cancel(self, name: str) -> None:
         """End a job, now or when it starts; it does not come back."""

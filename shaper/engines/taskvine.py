@@ -60,6 +60,8 @@ def load() -> ModuleType:
 class _Manager:
     """The adapter: TaskVine's calls and words in, ours out."""
 
+    keeps = True
+
     def __init__(
         self,
         module: ModuleType,
@@ -92,6 +94,7 @@ class _Manager:
         self._sent: dict[str, int] = {}  # when, in us: what is sent again had lost its worker
         self._dispatched = 0
         self._counts: tuple[int, ...] = ()
+        self._connected: set[str] = set()
         self._seen: tuple[int, ...] = ()
         self._kinds: tuple[WorkerKind, ...] = ()
 
@@ -115,7 +118,9 @@ class _Manager:
 
     def _file(self, file: File) -> Any:
         known = self._files.get(file.here)
-        if known is None:
+        if known is None and file.stays:
+            known = self._files[file.here] = self._manager.declare_temp()
+        elif known is None:
             cache = "workflow" if file.kept else False
             known = self._files[file.here] = self._manager.declare_file(str(file.here), cache=cache)
         return known
@@ -170,16 +175,21 @@ class _Manager:
         self._sent.pop(name, None)
         self._manager.undeclare_file(self._calls.pop(name))
 
-    def lost(self) -> Collection[str]:
+    def lost(self) -> tuple[Collection[str], Collection[str]]:
         counts = worker_counts(self._manager.stats)
         if counts == self._counts:
-            return ()
+            return (), ()
         self._counts = counts
-        return [
+        jobs = [
             name
             for name, at_us in self._sent.items()
             if self._tasks[name].get_metric("time_when_commit_start") != at_us
         ]
+        before, self._connected = self._connected, self._names()
+        return jobs, before - self._connected
+
+    def _names(self) -> set[str]:
+        return {f"{row['hostname']}/{row['addrport']}" for row in self._manager.status("workers")}
 
     def cancel(self, name: str) -> None:
         task = self._tasks.get(name)

@@ -57,6 +57,8 @@ def load() -> ModuleType:
 class _Queue:
     """The adapter: Work Queue's calls and numbers in, ours out."""
 
+    keeps = False
+
     def __init__(
         self, module: ModuleType, port: int | tuple[int, int], manager_name: str | None, password_file: Path | None
     ) -> None:
@@ -131,17 +133,17 @@ class _Queue:
             code == wq.WORK_QUEUE_RESULT_INPUT_MISSING,
         )
 
-    def lost(self) -> Collection[str]:
+    def lost(self) -> tuple[Collection[str], Collection[str]]:
         counts = worker_counts(self._queue.stats)
         if counts == self._counts:
-            return ()
+            return (), ()
         self._counts = counts
         wq, found = self._wq, []
         for name, number in self._ids.items():
             tries = self._tasks[number]._task.try_count
             if tries > 1 or (tries == 1 and self._queue.task_state(number) == wq.WORK_QUEUE_TASK_READY):
                 found.append(name)
-        return found
+        return found, ()
 
     def cancel(self, name: str) -> None:
         number = self._ids.pop(name, None)
