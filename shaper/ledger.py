@@ -39,7 +39,7 @@ from shaper.types import (
 from shaper.work import Range, coalesce, returned, take, uncovered, without
 
 Allocate = Callable[[Work], Resources]
-_Given = Callable[[Work, Resources | None], Resources]
+_Given = Callable[["Waiting"], Resources]
 
 # A policy fills the workers from the front of the queue of groups, so it never needs to see more of them at once.
 _GROUPS_SHOWN = 256
@@ -72,6 +72,7 @@ class Waiting(NamedTuple):
     resources: Resources | None
     reason: str
     losses: int = 0
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -241,10 +242,11 @@ class Ledger:
         """
         tasks: list[Task] = []
 
-        def given(work: Work, promised: Resources | None) -> Resources:
+        def given(again: Waiting) -> Resources:
+            promised = again.resources
             if promised is None:
-                return allocate(work)
-            if most_mib is not None and promised.memory_mib > most_mib:
+                return allocate(again.work)
+            if most_mib is not None and promised.memory_mib > most_mib and not again.waits:
                 return replace(promised, memory_mib=most_mib)
             return promised
 
@@ -257,8 +259,8 @@ class Ledger:
             while group.in_flight < shape.in_flight and (group.waiting or group.pending):
                 if group.waiting:
                     again = group.waiting.popleft()
-                    work, resources = again.work, again.resources
-                    if resources is None and work.elements > _TOO_LARGE * shape.elements:
+                    work = again.work
+                    if again.resources is None and work.elements > _TOO_LARGE * shape.elements:
                         self._cut_anew(stage, group, work)
                         continue
                 else:
@@ -268,7 +270,7 @@ class Ledger:
                         cross_sources=shape.cross_sources and not stage.plan.ordered,
                         category=group.category,
                     )
-                    again, resources = Waiting(work, 1, None, shape.reason), None
+                    again = Waiting(work, 1, None, shape.reason)
                 group.pending_elements -= work.elements
                 stage.pending_elements -= work.elements
                 group.in_flight += 1
@@ -278,7 +280,7 @@ class Ledger:
                 self._touch(stage, group)
                 # Results of an ordered stage are merged with their neighbours alone, not whenever they are to be saved.
                 durable = shape.durable or stage.plan.ordered
-                given_now = given(work, resources)
+                given_now = given(again)
                 tasks.append(self._task(stage, group.category, shape, again, given_now, durable=durable))
         # Those that are released together run beside each other, the first no less than the last.
         if len(tasks) > 1:
@@ -310,7 +312,7 @@ class Ledger:
                     stage.plan.merge_category,
                 )
                 again = Waiting(work, 1, None, shape.reason)
-            given_now = given(again.work, again.resources)
+            given_now = given(again)
             durable = shape.durable or _must_last(stage, inputs, shape.save_before_s)
             task = self._task(stage, stage.plan.merge_category, shape, again, given_now, durable=durable)
             stage.merging[task.id] = inputs
@@ -606,7 +608,7 @@ class Ledger:
 def _again(seen: Observation, verdict: Retry) -> Waiting:
     task = seen.task
     losses = task.losses + (seen.outcome is Outcome.LOST)
-    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses)
+    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses, verdict.waits)
 
 
 def _must_last(stage: _Stage, inputs: Sequence[Result], save_before_s: float | None) -> bool:

@@ -381,10 +381,12 @@ class Capacity:
 
     Args:
         waiting: tasks submitted that have not been started: the newest, as tasks start in the order of submission.
+        grace_s: how long it is worth waiting for a larger worker than these; 0 where none can come.
     """
 
     kinds: tuple[WorkerKind, ...] = ()
     waiting: int = 0
+    grace_s: float = 0.0
 
     @property
     def cores(self) -> int:
@@ -444,10 +446,15 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then."""
+    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then.
+
+    Args:
+        waits: for a larger worker than any that is connected; otherwise it gets no more than the largest has.
+    """
 
     resources: Resources | None
     reason: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shaper.engines import managers, password
-from shaper.engines.patience import Patience
+from shaper.engines.patience import Patience, holds
 from shaper.engines.shipping import Shipping
 from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
@@ -142,7 +142,7 @@ class Batch:
         now_s = time.monotonic()
         if self._capacity is None or now_s - self._capacity_s > _CAPACITY_EVERY_S:
             kinds, waiting = self.system.workers()
-            self._capacity, self._capacity_s = Capacity(kinds, waiting), now_s
+            self._capacity, self._capacity_s = Capacity(kinds, waiting, self._patience.grace_s), now_s
         return replace(self._capacity, waiting=self._capacity.waiting + len(self._queue))
 
     # -- tasks ---------------------------------------------------------------------------------------------------
@@ -155,9 +155,12 @@ class Batch:
         self._hand_in()
 
     def _hand_in(self) -> None:
+        if self._patience.aside:
+            self._queue.update((task.id, task) for task in self._patience.fitting(self.capacity()))
         if not self._queue:
             return
-        kinds = self.capacity().kinds
+        capacity = self.capacity()
+        kinds = capacity.kinds
         cores, memory_mib = (
             sum(getattr(kind, name) * kind.count for kind in kinds) * (1.0 + _BEYOND)
             for name in ("cores", "memory_mib")
@@ -165,6 +168,10 @@ class Batch:
         while self._queue:
             task = next(iter(self._queue.values()))
             given = task.resources
+            if not holds(capacity, given):
+                del self._queue[task.id]
+                self._patience.set_aside(task, capacity)
+                continue
             fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
             if self._handed and not fits:
                 return
@@ -238,9 +245,8 @@ class Batch:
         found, self._ended = self._ended, []
         if found:
             self._capacity = None
-        elif self._flying:
-            waiting = next(iter(self._flying.values()))[0]
-            self._patience.check(waiting, self.capacity(), self.now_s)
+        alone = len(self._flying) == len(self._patience.aside)
+        self._patience.check(alone and not found, self.capacity(), self.now_s)
         return found
 
     def _end_lost(self, name: TaskId, detail: str) -> None:
@@ -263,6 +269,7 @@ class Batch:
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
         self._queue.pop(name, None)
+        self._patience.aside.pop(name, None)
         if name in self._handed:
             self._hold(task, -1)
         return task, submitted_s
@@ -374,6 +381,7 @@ class Batch:
             managers.remove(self._manager)
         self._flying.clear()
         self._queue.clear()
+        self._patience.aside.clear()
         self._handed.clear()
         self._held = [0, 0]
         if self.run_dir is not None:

@@ -67,6 +67,7 @@ class Simulated:
         slot_overhead_s: a slot is held so much longer than the task runs.
         bandwidth: bytes per second that all readers share; `Usage.read_bytes` are read before a task computes.
         loss_rate: share of the attempts that are lost part-way.
+        grace_s: how long it is worth waiting for a larger worker than those that are connected.
         keeps_results: results that need not be durable stay on their workers, and are lost with them.
     """
 
@@ -82,6 +83,7 @@ class Simulated:
         slot_overhead_s: float = 0.0,
         bandwidth: float | None = None,
         loss_rate: float = 0.0,
+        grace_s: float = 0.0,
         keeps_results: bool = False,
     ) -> None:
         if not workers:
@@ -92,6 +94,8 @@ class Simulated:
         self.cost, self.seed = cost, seed
         self.dispatch_s, self.slot_overhead_s, self.loss_rate = dispatch_s, slot_overhead_s, loss_rate
         self._source = SharedSource(bandwidth) if bandwidth is not None else None
+        self.grace_s = grace_s
+        self._idle_since_s: float | None = None  # since when nothing can happen by itself
         self._now_s = 0.0
         self._dispatcher_free_s = 0.0
         self._woken = False
@@ -143,6 +147,7 @@ class Simulated:
                     if pool.workers
                 ),
                 len(self._queue),
+                self.grace_s,
             )
         return self._capacity
 
@@ -230,9 +235,13 @@ class Simulated:
         while not self._ended and self._workers_seen == workers:
             at_s = self._next_s()
             if at_s is None:
-                self._check_stalled()
+                self._idle_since_s = self._now_s if self._idle_since_s is None else self._idle_since_s
+                # A policy that waits for a larger worker as long as it is worth it takes its tasks back before.
+                if self._now_s - self._idle_since_s >= 2.0 * self.grace_s:
+                    self._check_stalled()
                 self._now_s = until_s
                 break
+            self._idle_since_s = None
             if at_s > until_s:
                 self._now_s = until_s
                 break

@@ -18,6 +18,7 @@ from shaper.types import (
     Cancel,
     Capacity,
     Chunk,
+    GiveUp,
     GroupBacklog,
     Merge,
     Observation,
@@ -127,6 +128,11 @@ class Adaptive:
         """Fill the workers from the first group on; new groups start with few tasks until one has finished."""
         if capacity.largest is None:
             return ()
+        if oversized := self._revision.oversized:
+            return oversized.beside(self._shapes(beliefs, capacity, oversized.without(backlog)))
+        return self._shapes(beliefs, capacity, backlog)
+
+    def _shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         if beliefs.version == 0 and not any(stage.in_flight for stage in backlog.stages):
             self._begin()
         self._revision.nothing_left = not backlog.groups
@@ -309,12 +315,7 @@ class Adaptive:
     def allocate(self, work: Work, beliefs: Beliefs, capacity: Capacity) -> Resources:
         """Give the memory that this size needs at the stated risk."""
         about = beliefs.about(work.category, work.group)
-        given = allocate(size_of(work), about, capacity, self.settings, merge=isinstance(work, Merge))
-        self._noted(given)
-        return given
-
-    def _noted(self, given: Resources) -> None:
-        self._revision.most_given_mib = max(self._revision.most_given_mib, given.memory_mib)
+        return allocate(size_of(work), about, capacity, self.settings, merge=isinstance(work, Merge))
 
     def revise(
         self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
@@ -335,6 +336,8 @@ class Adaptive:
                 return exhaustion.cut(
                     work, size, f"lost {task.losses + 1} times, shorter tasks lose less", self.settings
                 )
+        if seen.outcome is Outcome.CANCELLED and task.id in self._revision.oversized:
+            return GiveUp(f"{task.reason}; {seen.detail}")
         if seen.outcome is Outcome.CANCELLED and isinstance(work, Merge):
             return Retry(self.allocate(work, beliefs, capacity), seen.detail or "taken back")
         answer = verdict.judge(
@@ -359,10 +362,8 @@ class Adaptive:
             believed /= _FIRST_SHARE
         # Towards the end a whole piece again would be waited for.
         believed = min(believed, self._revision.wanted.get((task.stage, task.group), believed))
-        answer = exhaustion.answer(seen, about, believed, most_mib, self.settings)
-        if isinstance(answer, Retry) and answer.resources is not None:
-            self._noted(answer.resources)
-        return answer
+        wait = capacity.grace_s > 0 and largest is not None
+        return exhaustion.answer(seen, about, believed, most_mib, self.settings, wait=wait)
 
     def _pace(self, beliefs: Beliefs) -> chunksize.Pace:
         """Losses are of workers, not of categories: those of all count together."""
