@@ -257,7 +257,9 @@ def test_the_users_exception_arrives(name: str, tmp_path: Path) -> None:
 def test_what_no_worker_can_hold_lets_others_pass_and_runs_when_a_larger_one_comes(
     engine: Batch, worker: Worker, tmp_path: Path
 ) -> None:
-    with pytest.warns(UserWarning, match=r"no connected worker can hold task 1\.1 .*; the largest has 2 cores and 2\.9"):
+    with pytest.warns(
+        UserWarning, match=r"no connected worker can hold task 1\.1 .*; the largest has 2 cores and 2\.9"
+    ):
         engine.submit(task(1, memory_mib=worker.memory_mib + 1))
     for number in range(2, 6):
         engine.submit(task(number))

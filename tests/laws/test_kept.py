@@ -76,6 +76,7 @@ def test_results_that_are_lost_with_their_workers_are_done_again(
     result = shaper.run([dataset], engine=engine, policy=shaper.policy.Adaptive(checkpoint_s=checkpoint_s))
     assert result.value == {"all": 10**6}
     assert engine.lost == 0 or (checkpoint_s > 0 and not ordered)
+    assert (result.report.redone_elements > 0) == (engine.lost > 0)
 
 
 def test_nothing_is_kept_on_workers_longer_than_asked() -> None:
