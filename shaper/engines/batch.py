@@ -235,12 +235,11 @@ class Batch:
                 else:  # it was taken back, too late to be stopped
                     for path in (self._result_path(ended.name), self._shipping.reply_path(ended.name)):
                         path.unlink(missing_ok=True)
-            jobs, workers = self.system.lost()
-            for name in jobs:
+            for name in self.system.lost():
                 if name in self._flying:
                     self._end_lost(name, "its worker went away")
-            if workers:
-                self._lose_kept(workers)
+            if self._kept and (gone := self.system.gone(set(self._kept.values()))):
+                self._lose_kept(gone)
         self._hand_in()
         found, self._ended = self._ended, []
         if found:
@@ -260,11 +259,11 @@ class Batch:
         """Results that were on workers which are gone, and the merges that wait for them: TaskVine would make these
         results again, in its own time and past our accounts."""
         lost = {task_id for task_id, worker in self._kept.items() if worker in workers}
-        for task_id in lost:
-            self._lose(task_id)
         for task, _ in list(self._flying.values()):
             if isinstance(task.work, Merge) and not lost.isdisjoint(task.work.inputs):
                 self._end_lost(task.id, "a result it merges was lost with its worker")
+        for task_id in lost:
+            self._lose(task_id)
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
@@ -334,7 +333,7 @@ class Batch:
         self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, f"{detail} {ended.said.strip()}".strip()))
 
     def _lose(self, task_id: TaskId) -> None:
-        self.release((task_id,))
+        self._drop(task_id, lost=True)
         self._ended.append(ResultLost((task_id,)))
 
     def cancel(self, actions: Sequence[Cancel]) -> None:
@@ -363,13 +362,16 @@ class Batch:
     def release(self, task_ids: Collection[TaskId]) -> None:
         """Delete results."""
         for task_id in task_ids:
-            ref = self._results.pop(task_id, None)
-            self._kept.pop(task_id, None)
-            if ref is not None:
-                path = self._base() / ref.place
-                path.unlink(missing_ok=True)
-                if self._system is not None:
-                    self._system.forget(path)
+            self._drop(task_id)
+
+    def _drop(self, task_id: TaskId, *, lost: bool = False) -> None:
+        ref = self._results.pop(task_id, None)
+        self._kept.pop(task_id, None)
+        if ref is not None:
+            path = self._base() / ref.place
+            path.unlink(missing_ok=True)
+            if self._system is not None:
+                self._system.forget(path, lost=lost and not ref.durable)
 
     def close(self) -> None:
         """Cancel what runs and leave the workers."""

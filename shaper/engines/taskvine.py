@@ -94,7 +94,10 @@ class _Manager:
         self._sent: dict[str, int] = {}  # when, in us: what is sent again had lost its worker
         self._dispatched = 0
         self._counts: tuple[int, ...] = ()
+        self._lost_files: list[Any] = []
+        self._ended_remakes: set[int] = set()
         self._connected: set[str] = set()
+        self._connected_at: tuple[int, ...] = ()
         self._seen: tuple[int, ...] = ()
         self._kinds: tuple[WorkerKind, ...] = ()
 
@@ -127,6 +130,8 @@ class _Manager:
 
     def wait(self) -> Sequence[Ended]:
         found: list[Ended] = []
+        if self._lost_files:
+            self._forget_lost()
         task = self._manager.wait(1)
         while task is not None:
             if str(task.tag) in self._tasks:
@@ -175,21 +180,23 @@ class _Manager:
         self._sent.pop(name, None)
         self._manager.undeclare_file(self._calls.pop(name))
 
-    def lost(self) -> tuple[Collection[str], Collection[str]]:
+    def lost(self) -> Collection[str]:
         counts = worker_counts(self._manager.stats)
         if counts == self._counts:
-            return (), ()
+            return ()
         self._counts = counts
-        jobs = [
+        return [
             name
             for name, at_us in self._sent.items()
             if self._tasks[name].get_metric("time_when_commit_start") != at_us
         ]
-        before, self._connected = self._connected, self._names()
-        return jobs, before - self._connected
 
-    def _names(self) -> set[str]:
-        return {f"{row['hostname']}/{row['addrport']}" for row in self._manager.status("workers")}
+    def gone(self, workers: Collection[str]) -> Collection[str]:
+        counts = worker_counts(self._manager.stats)
+        if counts != self._connected_at or not self._connected.issuperset(workers):
+            self._connected_at = counts
+            self._connected = {f"{row['hostname']}/{row['addrport']}" for row in self._manager.status("workers")}
+        return set(workers) - self._connected
 
     def cancel(self, name: str) -> None:
         task = self._tasks.get(name)
@@ -197,10 +204,26 @@ class _Manager:
             self._manager.cancel_by_task_id(task.id)
             self._drop(name)
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: Path, *, lost: bool = False) -> None:
         known = self._files.pop(path, None)
-        if known is not None:
+        if known is not None and lost:
+            self._lost_files.append(known)
+        elif known is not None:
             self._manager.undeclare_file(known)
+
+    def _forget_lost(self) -> None:
+        """A lost file that a waiting task asks for is made again by a task of TaskVine's own, which it still looks at
+        after it was freed with the file: it has to have ended before."""
+        ours = set(self._manager._task_table)
+        others = [int(row["task_id"]) for row in self._manager.status("tasks") if int(row["task_id"]) not in ours]
+        for number in others:
+            if number not in self._ended_remakes:
+                self._manager.cancel_by_task_id(number)
+        self._ended_remakes = set(others)
+        if not others:
+            for file in self._lost_files:
+                self._manager.undeclare_file(file)
+            self._lost_files.clear()
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._manager.stats

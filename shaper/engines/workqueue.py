@@ -133,17 +133,21 @@ class _Queue:
             code == wq.WORK_QUEUE_RESULT_INPUT_MISSING,
         )
 
-    def lost(self) -> tuple[Collection[str], Collection[str]]:
+    def lost(self) -> Collection[str]:
         counts = worker_counts(self._queue.stats)
         if counts == self._counts:
-            return (), ()
+            return ()
         self._counts = counts
         wq, found = self._wq, []
         for name, number in self._ids.items():
             tries = self._tasks[number]._task.try_count
             if tries > 1 or (tries == 1 and self._queue.task_state(number) == wq.WORK_QUEUE_TASK_READY):
                 found.append(name)
-        return found, ()
+        return found
+
+    def gone(self, workers: Collection[str]) -> Collection[str]:
+        """Nothing stays on workers."""
+        return ()
 
     def cancel(self, name: str) -> None:
         number = self._ids.pop(name, None)
@@ -161,7 +165,7 @@ class _Queue:
                 self._cancelled.append(self._unwanted.pop(number))
                 self._queue._task_table.pop(number, None)
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: Path, *, lost: bool = False) -> None:
         """Nothing is kept of results on workers."""
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
