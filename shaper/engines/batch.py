@@ -132,6 +132,9 @@ class BatchSystem(Protocol):
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         """The connected workers by kind, and how many jobs wait for one."""
 
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; never one that has a job. Return how many were told."""
+
     def close(self) -> None: ...
 
 
@@ -189,7 +192,16 @@ class Batch:
     def _announced(self, port: int) -> managers.Manager:
         secret = str(self.password_file) if self.password_file is not None else None
         host, name = socket.gethostname(), self.manager_name
-        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name)
+        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name, str(self.run_dir))
+
+    @property
+    def announced(self) -> managers.Manager:
+        """This manager, as it is written down; there is one once a stage is open."""
+        return self._manager
+
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; return how many were told."""
+        return self.system.dismiss(count)
 
     @property
     def hint(self) -> str:
