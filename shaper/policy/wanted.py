@@ -152,7 +152,7 @@ def _processing(
     took_s = pending / size * line.median(size)
     if group.in_flight:
         took_s += _HALF * group.in_flight * line.median(group.in_flight_elements / group.in_flight)
-    reason = f"{_tasks(count)} of {show_count(smallest)} elements"
+    reason = f"{_tasks(count)} of {show_count(smallest)} element{'s' if smallest > 1 else ''}"
     alone = about.unhindered
     given = about.source_per_s if settings is None else chunksize.fed(about, settings)
     if given is None or alone is None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count as counted
 from threading import Event
@@ -33,6 +35,8 @@ _EARLY_S = 15.0
 _WAITS_KEPT = 8
 # A run that says nothing for so long is busy with something else: nothing is changed meanwhile.
 _SILENT_S = 30.0
+# A worker that has just come or gone is seen by the run and by us at different times.
+_SEEN_AGAIN = 3
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class Scaler:
         self._failed = 0
         self._began = False
         self._connected = 0
+        self._others: deque[int] = deque(maxlen=_SEEN_AGAIN)  # cores, as the last words of the run had it
         self._turn_said: object = None
         self._said_s = time.monotonic()
         self._gone_s: float | None = None
@@ -102,7 +107,8 @@ class Scaler:
     def _turn(self, now_s: float) -> bool:
         manager = next((one for one in managers.running() if one.address == self.address), None)
         said = managers.wanted(manager) if manager is not None else None
-        if said is not None and said.get("turn") != self._turn_said:
+        news = said is not None and said.get("turn") != self._turn_said
+        if said is not None and news:
             self._turn_said, self._said_s = said.get("turn"), now_s
         silent_s = now_s - self._said_s
         # Of a manager on another machine nobody here sees the end.
@@ -111,6 +117,8 @@ class Scaler:
             return False
         try:
             self._look(now_s)
+            if news:
+                self._hear(said, now_s)
             if manager is not None and (said is not None or silent_s > _SILENT_S):
                 self._act(manager, self._decide(said, now_s), now_s)
         except SiteError as error:
@@ -164,28 +172,37 @@ class Scaler:
             self._failed,
             any(now_s - since_s > _EARLY_S for since_s in working),
         )
-        step, self._memory = decide(self._need(said, len(working), now_s), seen, self.bounds, self._memory)
+        step, self._memory = decide(self._need(said, now_s), seen, self.bounds, self._memory)
         self._failed = 0
         return step
 
-    def _need(self, said: object, working: int, now_s: float) -> Need | None:
+    def _hear(self, said: object, now_s: float) -> None:
+        """Note which workers are connected; whose they are is sure only when it was seen several times."""
+        with suppress(ValueError):
+            _, cores, connected = wants.read(said)
+            self._others.append(max(0, cores - self._working * self.plan.cores))
+            if connected != self._connected:
+                self._connected = connected
+                self._soon(now_s)
+
+    def _need(self, said: object, now_s: float) -> Need | None:
         if now_s - self._said_s > _SILENT_S:
             return None
         try:
-            found, cores, connected = wants.read(said)
+            found, _, _ = wants.read(said)
         except ValueError:
             return None
-        if connected != self._connected:
-            self._connected = connected
-            self._soon(now_s)
         wanted = need(found, self.plan.cores, self.plan.memory_mib)
         # What others have started works too.
-        others = max(0, cores - working * self.plan.cores) // self.plan.cores
+        others = self._other_cores // self.plan.cores
         if not others:
             return wanted
-        return Need(
-            max(0, wanted.workers - others), wanted.work_s, f"{wanted.reason}; others hold {others} such workers"
-        )
+        reason = f"{wanted.reason}; as many as {others} are there from elsewhere"
+        return Need(max(0, wanted.workers - others), wanted.work_s, reason)
+
+    @property
+    def _other_cores(self) -> int:
+        return min(self._others) if len(self._others) == _SEEN_AGAIN else 0
 
     # -- doing ---------------------------------------------------------------------------------------------------
 
@@ -197,9 +214,9 @@ class Scaler:
             done = f"taking {step.cancel} back from the queue"
         elif step.keep is not None:
             more = self._working - step.keep
-            own = self._connected <= self._working
-            done = f"letting {more} go" + ("" if own else " as they idle, because others are connected")
-            if own:
+            mixed = max(self._others, default=0) > 0
+            done = f"letting {more} go" + (" as they idle: others are connected too" if self._other_cores else "")
+            if not mixed:
                 managers.say_keep(manager, step.keep, next(self._requests))
                 self._asked_s = now_s
         self._tell(step, done)

@@ -68,14 +68,14 @@ def test_there_are_never_more_workers_than_allowed_nor_fewer_than_asked_for(
         assert not (step.start and (step.cancel or step.keep is not None))
 
 
-@given(bounds, st.integers(0, 60), st.floats(0.0, 300.0), st.lists(st.integers(0, 60), max_size=40))
+@given(bounds, st.integers(0, 60), st.floats(0.0, 60.0), st.lists(st.integers(0, 60), max_size=40))
 def test_the_number_settles_when_what_is_wanted_is_steady(
     within: Bounds, steady: int, queue_s: float, before: list[int]
 ) -> None:
     cluster = Cluster(within, queue_s)
     for number in before:
         cluster.turn(Need(number))
-    for _ in range(round(700 / TURN_S)):
+    for _ in range(100):
         cluster.turn(Need(steady))
     assert cluster.here == min(max(steady, within.least), within.most)
     last = cluster.turn(Need(steady))
