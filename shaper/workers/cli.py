@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -148,7 +149,25 @@ def _scale(plan: Plan, bounds: Bounds, known: managers.Manager | None, patience_
 
 def _advise(run_dir: Path | None, manager: str | None, cores: int | None, memory: str | None) -> None:
     """Print which workers to start."""
-    raise NotImplementedError
+    from shaper.simulation.offers import advise
+
+    if memory is not None:
+        parse_mib(memory, "memory")
+    found = run_dir
+    if found is None:
+        known = _known(manager)
+        if known is None or known.run_dir is None:
+            raise BadInput(f"no run is known of manager {manager}: give --run DIR")
+        found = Path(known.run_dir)
+    inner = found / "processing"  # of a Coffea analysis
+    if not (found / "records.jsonl").exists() and (inner / "records.jsonl").exists():
+        found = inner
+    print("shaper: simulating; long runs take a few minutes", file=sys.stderr)
+    with warnings.catch_warnings():
+        # The last line of a run that goes on may be half written.
+        warnings.simplefilter("ignore", UserWarning)
+        lines = advise(found, rest=run_dir is None, cores=cores, memory=memory)
+    print("\n".join(lines))
 
 
 @app.command()

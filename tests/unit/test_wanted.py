@@ -111,3 +111,14 @@ def test_groups_that_a_long_backlog_does_not_show_count_too() -> None:
     (stage,) = shown.stages
     hidden = Backlog(shown.groups, [replace(stage, pending_elements=1_000_000)])
     assert wanted(learnt(), hidden, cut(adapts=False)).tasks[0].count == 100
+
+
+def test_an_attempt_whose_threads_compute_longer_than_it_takes_hides_no_waiting() -> None:
+    beliefs = Beliefs()
+    for number, (elements, wall_s, cpu_s) in enumerate([(1000, 3.0, 1.0), (4000, 6.4, 4.0), (16_000, 15.7, 16.4)]):
+        beliefs = beliefs.updated(
+            seen(replace(task(chunk(elements), number=number), beside=2), wall_s=wall_s, cpu_s=cpu_s)
+        )
+    alone = beliefs.about("processing").unhindered
+    assert alone is not None
+    assert alone.median(1000) == pytest.approx(3.0, rel=0.5)
