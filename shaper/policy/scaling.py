@@ -127,7 +127,7 @@ def decide(need: Need | None, seen: Seen, bounds: Bounds, memory: Memory) -> tup
     if in_time is not None and useful > max(in_time, here):
         useful = max(in_time, here)
         reason += f"; no more would come in time, {show_seconds(seen.coming_s)} from now"
-    target = min(max(useful, bounds.least), bounds.most)
+    target = max(useful, bounds.least)
     hold_s = max(bounds.hold_s, min(seen.coming_s, _HOLD_MOST_S))
     memory = _paused(_with(memory, seen.now_s, target, hold_s), seen)
     if here < target:

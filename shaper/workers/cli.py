@@ -155,7 +155,7 @@ def _advise(run_dir: Path | None, manager: str | None, cores: int | None, memory
         parse_mib(memory, "memory")
     found = run_dir
     if found is None:
-        known = _known(manager)
+        known = _known(manager, "--run DIR")
         if known is None or known.run_dir is None:
             raise BadInput(f"no run is known of manager {manager}: give --run DIR")
         found = Path(known.run_dir)
@@ -211,7 +211,7 @@ def stop(
     print(f"ended {ended} worker{'s' if ended != 1 else ''}", file=sys.stderr)
 
 
-def _known(manager: str | None) -> managers.Manager | None:
+def _known(manager: str | None, else_: str = "--manager HOST:PORT") -> managers.Manager | None:
     """What is written down of a manager; without a name the only one there is."""
     there = managers.running()
     if manager is not None:
@@ -219,5 +219,5 @@ def _known(manager: str | None) -> managers.Manager | None:
     if len(there) == 1:
         return there[0]
     if not there:
-        raise BadInput("no manager runs on this account: start the analysis first, or give --manager HOST:PORT")
+        raise BadInput(f"no manager runs on this account: start the analysis first, or give {else_}")
     raise BadInput("which manager? give --manager: " + ", ".join(f"{one.address} ({one.engine})" for one in there))

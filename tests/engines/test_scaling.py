@@ -177,6 +177,28 @@ def test_workers_that_end_at_once_are_not_started_again_and_again(tmp_path: Path
         assert here.said().count("starting") == 1
 
 
+def test_advice_for_the_run_that_goes_on_starts_nothing(tmp_path: Path) -> None:
+    with bench(tmp_path) as here:
+        nothing = here.workers("start", "--advise")
+        assert (
+            nothing.stderr == "shaper: no manager runs on this account: start the analysis first, or give --run DIR\n"
+        )
+        run = here.run(200)
+        assert here.workers("start", "--count", "1", *SMALL).returncode == 0
+        journal = tmp_path / "run" / "journal.jsonl"
+        until(lambda: journal.exists() and journal.read_text().count('"done"') >= 5)
+        found = here.workers("start", "--advise", "--cores", "1")
+        assert found.returncode == 0, found.stderr
+        first, *_, last = found.stdout.splitlines()
+        assert re.match(r"run: \d+ of 201 elements are left; simulated with what \d+ tasks have shown", first)
+        assert re.match(r"to start them: shaper workers start --max \d+ --cores 1 --memory 1GB", last)
+        assert ": 1 x 1 cores 500 MiB (local)\n" in here.workers("status").stdout
+        run.kill()
+        run.wait()
+        again = here.workers("start", "--advise", "--run", str(tmp_path / "run"))
+        assert "run: all of it, again; simulated with what " in again.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

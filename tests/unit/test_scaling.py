@@ -121,8 +121,25 @@ def test_what_waits_in_a_queue_is_taken_back_before_running_workers_go() -> None
     steps = [cluster.turn(Need(5)) for _ in range(20)]
     assert [one.cancel for one in steps if one.cancel] == [5]
     assert (cluster.running, len(cluster.queued)) == (4, 1)
-    # Those that run are held for as long as it takes to get one.
-    assert all(one.keep is None for one in steps)
+
+
+@pytest.mark.parametrize(("queue_s", "held_s"), [(0.0, 30.0), (100.0, 105.0), (3600.0, 600.0)])
+def test_running_workers_are_held_for_as_long_as_it_takes_to_get_one(queue_s: float, held_s: float) -> None:
+    cluster = Cluster(Bounds(1, 50), queue_s, running=8)
+    for _ in range(300):
+        cluster.turn(Need(8))
+    since_s = cluster.now_s
+    while cluster.turn(Need(2)).keep is None:
+        assert cluster.now_s < since_s + 2000
+    assert cluster.now_s - TURN_S - since_s == pytest.approx(held_s, abs=TURN_S)
+    assert cluster.running == 2
+
+
+def test_at_first_nothing_is_let_go_because_nothing_is_known_of_what_was_wanted_before() -> None:
+    cluster = Cluster(Bounds(0, 50), running=8)
+    keeps = [cluster.turn(Need(2)).keep for _ in range(round(40 / TURN_S))]
+    assert keeps[:15] == [None] * 15
+    assert 2 in keeps
 
 
 def test_no_worker_is_started_for_work_that_is_over_before_it_has_come() -> None:

@@ -52,6 +52,8 @@ def test_a_policy_of_one_size_wants_as_many_tasks_as_there_are() -> None:
     found = wanted(learnt(), backlog(in_flight=4), cut(adapts=False))
     assert found.tasks == (Tasks(104, 1, 800),)
     assert found.work_s == pytest.approx(100 * 11 + 4 * 2 / 2, rel=0.05)
+    busy = wanted(learnt(), backlog(10_000, in_flight=100), cut(adapts=False))
+    assert busy.work_s == pytest.approx(11 + 100 * 2 / 2, rel=0.05)
 
 
 def test_a_policy_that_adapts_wants_as_many_as_are_worth_their_fixed_cost() -> None:
@@ -62,6 +64,15 @@ def test_a_policy_that_adapts_wants_as_many_as_are_worth_their_fixed_cost() -> N
     assert cheap > 2 * large > 4 * dear
     # At least half of each task is work.
     assert 1e-3 * 1_000_000 / dear >= 20.0
+
+
+def test_sizes_that_still_grow_promise_no_more_tasks_than_there_will_be() -> None:
+    beliefs = learnt(fixed_s=20.0)
+    assert beliefs.about("processing").largest_done == 16_000
+    grown, growing = (wanted(beliefs, backlog(), cut(size)).tasks[0].count for size in (1_000_000, 33_000))
+    assert growing <= grown < 1_000_000 / 33_000
+    # Below the largest that finished a size stays small for other reasons, memory for instance.
+    assert wanted(beliefs, backlog(), cut(10_000)).tasks[0].count == 100
 
 
 def test_costs_are_not_raised_for_the_sake_of_speed() -> None:
