@@ -154,6 +154,8 @@ def advise(run_dir: Path, *, rest: bool, cores: int | None = None, memory: str |
     lines = [f"{case.name}: {_told(recorded, left, rest=rest)}", ""]
     lines += _table(counts[first : first + _ROWS], counts[chosen], others)
     lines += ["", str(counts[chosen]), *_margins(counts, chosen), ""]
+    if rest:
+        lines.append("What is in flight counts as not begun.")
     lines += [*_checked(begun, recorded), *_unsure(case, counts[-1], unknown, attempts)]
     shape = counts[chosen].shape
     command = f"shaper workers start --max {counts[chosen].count} --cores {shape.cores} --memory {shape.memory}"
