@@ -17,18 +17,20 @@ from tests.conftest import ROOT
 from tests.engines.slurm import Slurm
 from tests.engines.workers import free_port, needs_engine, until
 
-# Many short tasks, and a last one that ends when the test says so.
+# Many tasks of two seconds, of none once the test is in a hurry, and a last one that ends when the test says so.
 SCRIPT = """
 import sys
 import shaper
 from shaper.policy import Fixed
 from shaper.types import Resources
 
-gate = sys.argv[3]
+gate, hurry = sys.argv[3] + "/gate", sys.argv[3] + "/hurry"
 
 def process(chunk):
     import os, time
-    time.sleep(0.7)
+    end_s = time.monotonic() + 2
+    while not os.path.exists(hurry) and time.monotonic() < end_s:
+        time.sleep(0.05)
     while chunk.spans[0].source.id == "last" and not os.path.exists(gate):
         time.sleep(0.05)
     return chunk.elements
@@ -58,7 +60,7 @@ class Bench:
         return process
 
     def run(self, elements: int) -> subprocess.Popen[bytes]:
-        process = self._begin("run.out", "script.py", self.engine, str(self.port), "gate", str(elements))
+        process = self._begin("run.out", "script.py", self.engine, str(self.port), str(self.folder), str(elements))
         until(lambda: list((self.folder / "home").glob("managers/*.wanted")) or process.poll() is not None)
         assert process.poll() is None, self.said("run.out")
         return process
@@ -108,6 +110,7 @@ def test_workers_grow_with_the_backlog_and_go_with_it_and_no_task_is_lost(tmp_pa
         run = here.run(80)
         scaler = here.scale("--min", "1", "--max", "4", *SMALL, "--hold", "3s", "--patience", "2s")
         until(lambda: 4 in here.counts("running") or scaler.poll() is not None)
+        (tmp_path / "hurry").touch()
         # Only the last task runs: of the idle workers none is kept, the busy one is.
         until(lambda: here.counts("running")[-1] == 1 or scaler.poll() is not None)
         assert "letting " in here.said()
@@ -131,6 +134,7 @@ def test_a_run_that_is_resumed_finds_the_same_workers(tmp_path: Path) -> None:
         run.kill()
         run.wait()
         until(lambda: "the manager has ended; waiting 1 min 00 s" in here.said())
+        (tmp_path / "hurry").touch()
         (tmp_path / "gate").touch()
         again = here.run(10)
         assert again.wait(90) == 0
@@ -191,7 +195,7 @@ def test_advice_for_the_run_that_goes_on_starts_nothing(tmp_path: Path) -> None:
         assert found.returncode == 0, found.stderr
         first, *_, last = found.stdout.splitlines()
         assert re.match(r"run: \d+ of 201 elements are left; simulated with what \d+ tasks have shown", first)
-        assert re.match(r"to start them: shaper workers start --max \d+ --cores 1 --memory 1GB", last)
+        assert re.match(r"to start them: shaper workers start --max \d+ --cores 1 --memory \d+GB", last)
         assert ": 1 x 1 cores 500 MiB (local)\n" in here.workers("status").stdout
         run.kill()
         run.wait()
@@ -235,6 +239,7 @@ def test_workers_of_slurm_grow_wait_in_the_queue_and_go(
         # Four nodes hold one each: two wait, count as coming, and no more are handed in.
         until(lambda: "running 4, queued 2" in here.said() or scaler.poll() is not None)
         assert len(slurm.jobs()) == 4
+        (tmp_path / "hurry").touch()
         until(lambda: "taking 2 back from the queue" in here.said() or scaler.poll() is not None)
         until(lambda: here.counts("running")[-1] == 1 or scaler.poll() is not None, 120)
         assert sum(map(int, re.findall(r"starting (\d+)", here.said()))) == 6

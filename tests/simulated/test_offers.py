@@ -16,7 +16,8 @@ import shaper
 from shaper.engines import Simulated, WorkerSpec
 from shaper.errors import BadInput
 from shaper.simulation.advise import Option
-from shaper.simulation.offers import Offer, Shape, about, advise, recommended
+from shaper.simulation.offer import Offer, Shape, about
+from shaper.simulation.offers import advise, recommended
 from shaper.simulation.replay import replay
 from shaper.simulation.simulate import Figures
 from shaper.types import Merge, Task, Usage
