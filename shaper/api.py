@@ -51,7 +51,7 @@ def run(
     name: str = "run",
     progress: bool | None = None,
     fingerprint: str | None = None,
-    warm_start: str | os.PathLike[str] | Result | None = None,
+    warm_start: str | os.PathLike[str] | Result | Beliefs | None = None,
     **engine_options: Any,
 ) -> Result:
     """Process a dataset and merge the results; sizes, memory and parallelism are found while it runs.
@@ -69,8 +69,9 @@ def run(
         name: of the run, for directories and reports.
         progress: show progress on standard error; by default where that is a terminal, and a line per change elsewhere.
         fingerprint: stands for the code of the functions on resume; computed from them by default.
-        warm_start: an earlier run of the same analysis (its directory, or its Result), to begin with what it has
-            learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by itself.
+        warm_start: an earlier run of the same analysis (its directory, its Result or its beliefs), to begin with what
+            it has learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by
+            itself.
         engine_options: for an engine given by name, for instance `cores=4, memory="8GB"`.
 
     Raises:
@@ -95,9 +96,9 @@ def run(
     return Result(values[stages[0].name] if single else values, report, session.run_dir, session.beliefs)
 
 
-def _known(warm_start: str | os.PathLike[str] | Result | None) -> Beliefs | None:
-    if warm_start is None:
-        return None
+def _known(warm_start: str | os.PathLike[str] | Result | Beliefs | None) -> Beliefs | None:
+    if warm_start is None or isinstance(warm_start, Beliefs):
+        return warm_start.remembered() if warm_start is not None else None
     beliefs = warm_start.beliefs if isinstance(warm_start, Result) else records.learnt(Path(warm_start))
     return beliefs.remembered()
 

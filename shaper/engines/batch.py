@@ -96,7 +96,16 @@ class Batch:
     def _announced(self, port: int) -> managers.Manager:
         secret = str(self.password_file) if self.password_file is not None else None
         host, name = socket.gethostname(), self.manager_name
-        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name)
+        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name, str(self.run_dir))
+
+    @property
+    def announced(self) -> managers.Manager:
+        """This manager, as it is written down; there is one once a stage is open."""
+        return self._manager
+
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; return how many were told: none while results stay on workers."""
+        return 0 if self._kept else self.system.dismiss(count)
 
     @property
     def hint(self) -> str:

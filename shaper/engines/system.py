@@ -96,6 +96,9 @@ class BatchSystem(Protocol):
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         """The connected workers by kind, and how many jobs wait for one."""
 
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; never one that has a job. Return how many were told."""
+
     def close(self) -> None: ...
 
 

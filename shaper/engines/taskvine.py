@@ -241,6 +241,10 @@ class _Manager:
                 found[key] = found.get(key, 0) + 1
         return kinds_of(found)
 
+    def dismiss(self, count: int) -> int:
+        # Asked for none it would end all.
+        return int(self._manager.workers_shutdown(count)) if count > 0 else 0
+
     def close(self) -> None:
         for name in list(self._tasks):
             self.cancel(name)

@@ -191,6 +191,10 @@ class _Queue:
             found[key] = found.get(key, 0) + row["workers"]
         return kinds_of(found)
 
+    def dismiss(self, count: int) -> int:
+        # Asked for none it would end all.
+        return int(self._queue.shutdown_workers(count)) if count > 0 else 0
+
     def close(self) -> None:
         for name in list(self._ids):
             self.cancel(name)

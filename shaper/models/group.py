@@ -17,6 +17,7 @@ _LEAST_S = 1e-6
 # An attempt that began beside fewer than so many had the data source to itself.
 _FEW = 4
 _FADING = 0.05  # share of a new observation in what is averaged over the recent ones
+_LEAST_WAIT = 0.05  # share of its slot time that any attempt is taken to have waited
 # Waiting that is longer than this share of the time without it is for a source that gives no more.
 _WAITING = 0.3
 # A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
@@ -281,7 +282,9 @@ class GroupBeliefs:
             return self.calm, self.cpu_s_per_element, self.recent_x, self.recent_beside
         calm = self.calm
         if beside < _FEW:
-            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_S), None)
+            # Several threads compute for longer than the slot is held; that is no wait of nothing, which would weigh
+            # more than all others: waits vary by a factor.
+            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_WAIT * held_s, _LEAST_S), None)
         if self.cpu_s_per_element is None:
             return calm, cpu_s / x, x, float(beside)
         return (

@@ -43,7 +43,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 @pytest.mark.parametrize("fault", ["none", "cancelled", "node down"])
 def test_a_run_on_slurm_is_whole(slurm: Slurm, tmp_path: Path, fault: str) -> None:
     port = free_port()
-    pool = Pool(f"127.0.0.1:{port}", home=tmp_path / "pool")
+    pool = Pool(f"127.0.0.1:{port}", folder=tmp_path / "pool")
     site = Site(queue="long", log_directory=str(tmp_path), local_directory=str(tmp_path))
     plan = Plan("workqueue", f"127.0.0.1:{port}", "slurm", 2, 1500, 500, password.of(), idle_s=60, site=site)
     happened: list[str] = []
