@@ -16,6 +16,7 @@ class Manager:
     Args:
         engine: `workqueue` or `taskvine`.
         password_file: that workers must show; None for none.
+        environment: the tarball of one that workers must be started in; None where any will do.
     """
 
     engine: str
@@ -25,6 +26,7 @@ class Manager:
     password_file: str | None = None
     ssl: bool = False
     name: str | None = None
+    environment: str | None = None
 
     @property
     def address(self) -> str:
