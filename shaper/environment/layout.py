@@ -21,8 +21,8 @@ from shaper.environment import libraries
 from shaper.environment.interpreter import Interpreter, importable
 
 _PATHS, _BUNDLED = PurePath("lib/paths"), PurePath("lib/bundled")
-# Large, and without a use on a worker; the modules of the last two need the graphical system and NIS.
-LEFT_OUT = ("ensurepip", "idlelib", "test", "tkinter", "turtledemo")
+# Of the standard library: large, and without a use on a worker; and what needs the graphical system or NIS.
+_LEFT_OUT = {"ensurepip", "idlelib", "test", "tests", "tkinter", "turtledemo", "site-packages", "dist-packages"}
 _LEFT_OUT_MODULES = ("_tkinter.", "nis.")
 _OF_THE_PREFIX = ("bin", "etc", "lib", "libexec", "share")
 _PYTHON = """#!/bin/sh
@@ -126,16 +126,11 @@ def _names(name: str) -> tuple[str, ...]:
 
 
 def _standard_library(found: Interpreter, there: PurePath) -> Iterator[Entry]:
-    def leave(path: Path) -> bool:
-        return (
-            path.name in (*LEFT_OUT, "site-packages", "dist-packages")
-            or path.name.startswith("config-")
-            or (path.parent.name == "lib-dynload" and path.name.startswith(_LEFT_OUT_MODULES))
-        )
-
-    for path in sorted(found.stdlib.iterdir()):
-        if not leave(path):
-            yield from (entry for entry in _tree(found, path, there / path.name) if not leave(Path(entry.source)))  # type: ignore[arg-type]
+    for entry in _tree(found, found.stdlib, there):
+        parts = entry.there.relative_to(there).parts
+        needs_more = parts[0] == "lib-dynload" and parts[-1].startswith(_LEFT_OUT_MODULES)
+        if not (needs_more or _LEFT_OUT.intersection(parts) or parts[0].startswith("config-")):
+            yield entry
 
 
 def _packages(found: Interpreter, folder: Path, there: PurePath) -> Iterator[Entry]:

@@ -190,6 +190,8 @@ def _run(
 ) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
     if done.returncode != 0:
-        said = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
-        raise BadInput(f"{fault}: {said[-1] if said else f'exit code {done.returncode}'}")
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        # pip ends with advice.
+        line = next((line for line in said if line.startswith("ERROR")), said[-1] if said else "")
+        raise BadInput(f"{fault}: {line or f'exit code {done.returncode}'}")
     return done.stdout

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,15 +110,19 @@ def _read(path: Path) -> Tarball:
     with path.open("rb") as file:
         digested = _Digested(file)
         try:
-            with tarfile.open(fileobj=digested, mode="r|gz") as archive:  # type: ignore[call-overload]
+            # By way of gzip, which checks that nothing is missing: tarfile takes half a file for the whole.
+            with (
+                gzip.GzipFile(fileobj=digested) as unzipped,  # type: ignore[call-overload]
+                tarfile.open(fileobj=unzipped, mode="r|") as archive,
+            ):
                 for member in archive:
                     if found := _PYTHON.match(member.name):
                         python = found[1]
                     elif (found := _DISTRIBUTION.match(member.name)) is not None:
                         versions[found["further"] or "", normalised(found["name"])] = found["version"]
-            while digested.read(_READ_BYTES):
-                pass
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+                while unzipped.read(_READ_BYTES):
+                    pass
+        except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
             raise BadInput(f"environment {path} is not a whole tar.gz file: {error}") from error
     if not python:
         raise BadInput(f"environment {path} holds no Python (lib/python3.x): pack one with `shaper env pack`")
