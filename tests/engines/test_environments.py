@@ -18,7 +18,6 @@ import pytest
 from shaper.engines import TaskVine, WorkQueue
 from shaper.engines import password as passwords
 from shaper.engines.batch import Batch
-from shaper.environment import pack
 from shaper.errors import BadInput, SiteError
 from shaper.types import Cancel, Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
 from shaper.workers import Plan, Site, script
@@ -26,7 +25,6 @@ from tests.conftest import needs
 from tests.engines.batch_chaos import servers
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
 from tests.environment.test_pack import tarball_of
-from tests.environments import small
 
 MAKERS: dict[str, type[Batch]] = {"workqueue": WorkQueue, "taskvine": TaskVine}
 TASKS = 6
@@ -46,22 +44,6 @@ def where() -> tuple[int, str]:
     import only_there
 
     return only_there.VALUE, sys.prefix
-
-
-@pytest.fixture(scope="session")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A tarball whose original is not where it was; where it is now is its name without `.tar.gz`."""
-    folder = tmp_path_factory.mktemp("packed")
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    small(folder / "original")
-    tarball = pack(folder / "original").rename(folder / "environment.tar.gz")
-    (folder / "original").rename(folder / "environment")
-    yield tarball
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
 
 
 @pytest.fixture(params=list(MAKERS))
