@@ -73,7 +73,7 @@ class Delivery:
             mode,
             python or sys.executable,
             None if environment is None else str(environment),
-            None if proxy is None else _file(proxy, "x509_proxy"),
+            None if proxy is None else _proxy(proxy),
             paths,
         )
 
@@ -128,6 +128,13 @@ def _file(path: str | os.PathLike[str], option: str) -> Path:
     found = Path(path).expanduser().absolute()
     if not found.is_file() or not os.access(found, os.R_OK):
         raise BadInput(f"{option}: {found} is not a file that can be read")
+    return found
+
+
+def _proxy(path: str | os.PathLike[str]) -> Path:
+    found = _file(path, "x509_proxy")
+    if found.stat().st_mode & 0o077:
+        raise BadInput(f"x509_proxy: {found} holds a key and others can read it: chmod 600 {found}")
     return found
 
 

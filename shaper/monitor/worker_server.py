@@ -118,8 +118,6 @@ class _Calls:
         if wanted.call.stage not in self.codes:
             self.pool.open(wanted.call.stage, (folder / remote.CODE).read_bytes())
             self.codes.add(wanted.call.stage)
-        if wanted.proxy:
-            (folder / remote.PROXY).chmod(0o600)
         self.pool.start(_absolute(wanted, folder, name))
         return None
 

@@ -14,6 +14,7 @@ import cloudpickle
 import pytest
 
 from shaper.engines.batch import Batch
+from shaper.errors import BadInput
 from shaper.types import Code
 from tests.engines.test_environments import MAKERS, act, add, ask, empty_handed, seen, task
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
@@ -29,11 +30,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def given(tmp_path: Path) -> dict[str, Any]:
-    """A proxy that others can read, and files to travel."""
+    """A proxy, and files to travel."""
     folder = tmp_path / "of the user"
     folder.mkdir()
     (folder / "proxy").write_text(SECRET)
-    (folder / "proxy").chmod(0o644)
+    (folder / "proxy").chmod(0o600)
     (folder / "corrections.json").write_text("[1, 2]")
     (folder / "their_module.py").write_text("VALUE = 7\n")
     return {
@@ -91,6 +92,7 @@ def test_a_proxy_that_is_renewed_is_the_one_that_travels(engine: Batch, tmp_path
         assert ask(engine, 1, look)[0][0] == digest(SECRET)
         renewed = tmp_path / "renewed"
         renewed.write_text(SECRET + ", renewed")
+        renewed.chmod(0o600)
         renewed.rename(given["x509_proxy"])
         engine.submit(task(2, look))
         seen(engine, 1)
@@ -107,3 +109,9 @@ def test_they_travel_with_an_environment_too(name: str, given: dict[str, Any], p
                 assert ask(engine, 2, look) == [(digest(SECRET), 0o600, "[1, 2]", 7)] * 2
         finally:
             engine.close()
+
+
+def test_a_proxy_that_others_can_read_is_refused(name: str, given: dict[str, Any]) -> None:
+    given["x509_proxy"].chmod(0o640)
+    with pytest.raises(BadInput, match=r"proxy holds a key and others can read it: chmod 600"):
+        MAKERS[name](**given)
