@@ -21,7 +21,7 @@ from shaper.engines.batch import Batch
 from shaper.errors import BadInput, SiteError
 from shaper.types import Cancel, Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
 from shaper.workers import Plan, Site, script
-from tests.conftest import needs
+from tests.conftest import ROOT, needs
 from tests.engines.batch_chaos import servers
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
 from tests.environment.test_pack import tarball_of
@@ -211,6 +211,26 @@ def test_workers_can_be_started_inside_it(engines: Any, packed: Path, tmp_path: 
         worker.wait()
     until(lambda: not servers(scratch))
     assert not left(scratch)
+
+
+def test_shaper_workers_start_takes_the_environment_of_the_manager(
+    engines: Any, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHAPER_HOME", str(tmp_path / "home"))
+    engine = engines(environment=packed, delivery="factory")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+
+    def shaper_workers(*words: str) -> None:
+        subprocess.run([sys.executable, "-m", "shaper", "workers", *words], cwd=ROOT, check=True, timeout=60)
+
+    shaper_workers("start", "--cores=2", "--memory=1GB", f"--local-directory={scratch}")
+    try:
+        ((value, prefix),) = ask(engine)
+        assert (value, Path(prefix).parent) == (42, scratch)
+    finally:
+        shaper_workers("stop")
+    until(lambda: not servers(scratch) and not left(scratch))
 
 
 def test_a_worker_that_was_not_started_inside_it_is_named(engines: Any, packed: Path, tmp_path: Path) -> None:
