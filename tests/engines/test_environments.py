@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.environment.test_pack import tarball_of
 
 MAKERS: dict[str, type[Batch]] = {"workqueue": WorkQueue, "taskvine": TaskVine}
 TASKS = 6
+ROOTS = tuple({sys.prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")})
 
 
 def act(chunk: Chunk) -> Any:
@@ -43,6 +45,11 @@ def where() -> tuple[int, str]:
     """What only the packed environment has, and where it lies."""
     import only_there
 
+    # Nothing of the manager's environment may be looked into, though it is on this machine too. (No `assert`: pytest's
+    # is its own, and does not travel.)
+    foreign = [path for path in sys.path for root in ROOTS if path.startswith(f"{root}/")]
+    if foreign:
+        raise RuntimeError(f"looks into {foreign}")
     return only_there.VALUE, sys.prefix
 
 
@@ -168,8 +175,9 @@ def test_a_task_can_unpack_its_own_and_nothing_outlives_it(engines: Any, packed:
         until(lambda: not any(Path(prefix).exists() for _, prefix in answers))
 
 
-def test_a_task_that_unpacks_its_own_takes_its_call_along_when_it_is_taken_back(
-    engines: Any, packed: Path, tmp_path: Path
+@pytest.mark.parametrize("fault", ["taken back", "worker killed"])
+def test_a_task_that_unpacks_its_own_takes_its_call_along(
+    engines: Any, packed: Path, tmp_path: Path, fault: str
 ) -> None:
     mark = tmp_path / "running"
 
@@ -178,10 +186,13 @@ def test_a_task_that_unpacks_its_own_takes_its_call_along_when_it_is_taken_back(
         signal.pause()
 
     engine = engines(environment=packed, delivery="task")
-    with empty_handed(engine, tmp_path):
+    with empty_handed(engine, tmp_path) as worker:
         engine.submit(task(1, wait_for_the_end))
         until(lambda: engine.wait(0.1) == [] and mark.exists() and mark.read_text())
-        engine.cancel([Cancel("1.1", "no more")])
+        if fault == "taken back":
+            engine.cancel([Cancel("1.1", "no more")])
+        else:
+            worker.end()
         until(lambda: engine.wait(0.1) is not None and not Path(f"/proc/{mark.read_text()}").exists())
 
 
