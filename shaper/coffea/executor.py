@@ -37,7 +37,8 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
     they run as they are. `compression` is ignored: results stay on disk, uncompressed, and are merged there.
 
     Options of coffea's executors for Work Queue and TaskVine are taken too: port, manager_name, password_file, ssl,
-    treereduction and dynamic_chunksize do here what they do there, the others are named in a warning (`names.py`).
+    treereduction, dynamic_chunksize, environment_file, x509_proxy and extra_input_files do here what they do there, the
+    others are named in a warning (`names.py`).
 
     Args:
         engine: `"local"`, `"workqueue"`, `"taskvine"` or an engine object.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,11 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from shaper.engines import managers, password
+from shaper.engines.delivery import Delivery
 from shaper.engines.patience import Patience, holds
+from shaper.engines.replies import Replies
 from shaper.engines.shipping import Shipping
 from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
-from shaper.errors import BadInput, Damaged, SiteError, UserError
+from shaper.errors import BadInput, Damaged
 from shaper.monitor import result as results
 from shaper.monitor.remote import Reply
 from shaper.types import (
@@ -42,7 +43,6 @@ from shaper.types import (
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
-_NO_SERVER, _SERVER_ENDED = 71, 75
 
 
 class Batch:
@@ -53,6 +53,12 @@ class Batch:
         manager_name: a name under which workers find this manager through the catalog server; needs no port.
         password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
         python: the interpreter that workers run; the one of this process by default, as on a shared file system.
+        environment: a tarball of `shaper env pack`, conda-pack or poncho that workers run instead; `"pack"` packs the
+            environment of this process.
+        delivery: how workers come to it: `"worker"` (unpacked once by each, the default), `"task"` (by each task),
+            `"factory"` (they were started in it: `python3` is that of their PATH) or `"shared"` (`python=`).
+        x509_proxy: a grid proxy that travels to every task; functions find it through X509_USER_PROXY.
+        extra_input_files: that travel too; functions find them in their working directory.
         grace_s: how long a task that no connected worker can hold waits for one that can.
     """
 
@@ -66,6 +72,10 @@ class Batch:
         manager_name: str | None = None,
         password_file: str | os.PathLike[str] | bool | None = None,
         python: str | None = None,
+        environment: str | os.PathLike[str] | None = None,
+        delivery: str | None = None,
+        x509_proxy: str | os.PathLike[str] | None = None,
+        extra_input_files: Sequence[str | os.PathLike[str]] = (),
         grace_s: float = 300.0,
     ) -> None:
         self.port = port if isinstance(port, tuple) else int(port)
@@ -73,10 +83,11 @@ class Batch:
         self.password_file = password.of(password_file)
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
-        self._python = python or sys.executable
+        self._delivery = Delivery.of(delivery, python, environment, x509_proxy, extra_input_files)
         self._start_s = time.time()
         self._system: BatchSystem | None = None
         self._shipping: Shipping
+        self._replies: Replies
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
         self._handed: dict[TaskId, float] = {}  # those that it has, and since when
@@ -96,7 +107,10 @@ class Batch:
     def _announced(self, port: int) -> managers.Manager:
         secret = str(self.password_file) if self.password_file is not None else None
         host, name = socket.gethostname(), self.manager_name
-        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name, str(self.run_dir))
+        tarball = self._shipping.tarball if self._delivery.mode == "factory" else None
+        environment = str(tarball.path.absolute()) if tarball is not None else None
+        run_dir = str(self.run_dir)
+        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name, run_dir, environment)
 
     @property
     def announced(self) -> managers.Manager:
@@ -128,7 +142,7 @@ class Batch:
         if self._system is None:
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            self._shipping = Shipping(base / "ship", self._python)
+            self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
@@ -225,7 +239,7 @@ class Batch:
             self._number,
             shipping.call(task.id, task.stage, work, task.resources),
             (*inputs, *shipping.inputs(task.stage)),
-            shipping.outputs(self._result_path(task.id), task.id, stays=self._stays(task)),
+            shipping.outputs(self._result_path(task.id), self._replies.path(task.id), stays=self._stays(task)),
         )
 
     def _stays(self, task: Task) -> bool:
@@ -242,7 +256,7 @@ class Batch:
                 if ended.name in self._flying:
                     self._end(ended)
                 else:  # it was taken back, too late to be stopped
-                    for path in (self._result_path(ended.name), self._shipping.reply_path(ended.name)):
+                    for path in (self._result_path(ended.name), self._replies.path(ended.name)):
                         path.unlink(missing_ok=True)
             for name in self.system.lost():
                 if name in self._flying:
@@ -288,8 +302,8 @@ class Batch:
 
     def _end(self, ended: Ended) -> None:
         task, submitted_s = self._take(ended.name)
-        result_path, reply_path = self._result_path(task.id), self._shipping.reply_path(task.id)
-        reply = self._shipping.reply(task.id) if not ended.fault and ended.code == 0 else None
+        result_path, reply_path = self._result_path(task.id), self._replies.path(task.id)
+        reply = self._replies.read(ended)
         reply_path.unlink(missing_ok=True)
         # What a batch system knows of files must not grow with the tasks that have ended.
         self.system.forget(reply_path)
@@ -319,27 +333,13 @@ class Batch:
         self._ended.append(observed(task, report, (submitted_s, started_s, finished_s), ended.worker, ref))
 
     def _end_without_report(self, task: Task, submitted_s: float, ended: Ended, reply: Reply | None) -> None:
-        if reply is not None and reply.kind == "versions":
-            raise SiteError(
-                f"worker {ended.worker} cannot run this: {reply.fault}; start workers in this process's environment"
-            )
-        if reply is not None and reply.kind == "code":
-            raise UserError(reply.fault)
-        if ended.code == _NO_SERVER:
-            raise SiteError(
-                f"worker {ended.worker} cannot run Python functions: {ended.said.strip() or 'no reason given'}"
-            )
+        detail = self._replies.fault(ended, reply)
         if ended.inputs_gone and isinstance(task.work, Merge):
             for task_id in task.work.inputs:
                 ref = self._results.get(task_id)
                 if ref is None or not ref.durable or not (self._base() / ref.place).exists():
                     self._lose(task_id)
-        detail = ended.fault or (reply.fault if reply is not None else "")
-        if not detail:
-            detail = (
-                "its warm server was killed" if ended.code == _SERVER_ENDED else f"its command ended with {ended.code}"
-            )
-        self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, f"{detail} {ended.said.strip()}".strip()))
+        self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, detail))
 
     def _lose(self, task_id: TaskId) -> None:
         self._drop(task_id, lost=True)

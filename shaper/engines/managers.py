@@ -23,6 +23,7 @@ class Manager:
         engine: `workqueue` or `taskvine`.
         password_file: that workers must show; None for none.
         run_dir: of its run.
+        environment: the tarball of one that workers must be started in; None where any will do.
     """
 
     engine: str
@@ -33,6 +34,7 @@ class Manager:
     ssl: bool = False
     name: str | None = None
     run_dir: str | None = None
+    environment: str | None = None
 
     @property
     def address(self) -> str:

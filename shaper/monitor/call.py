@@ -21,6 +21,7 @@ class Call:
         result_path: where the pickled result goes.
         sandbox: folder for what the attempt writes for itself (TMPDIR), made and removed around it.
         log_stem: standard output and error go to this path with `.out` and `.err`.
+        environment: variables that are set for it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Call:
     result_path: str
     sandbox: str
     log_stem: str
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def _settle_in(call: Call) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_DFL)
     os.environ["TMPDIR"] = os.environ["SHAPER_SANDBOX"] = call.sandbox
+    os.environ.update(call.environment)
     tempfile.tempdir = None
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -59,6 +59,10 @@ def start(  # the words of dask-jobqueue
     local_directory: Annotated[str | None, typer.Option(help="Where workers keep their files.")] = None,
     log_directory: Annotated[str | None, typer.Option(help="Where the batch system writes what they print.")] = None,
     password_file: Annotated[Path | None, typer.Option(help="By default that of the manager.")] = None,
+    environment: Annotated[
+        Path | None,
+        typer.Option(help="Start them in this environment, a tarball of `shaper env pack`; by default the manager's."),
+    ] = None,
     ssl: Annotated[bool, typer.Option("--ssl", help="The manager wants encryption (TaskVine).")] = False,
     idle_timeout: Annotated[int, typer.Option(help="Seconds without a manager or work after which they end.")] = 900,
     print_script: Annotated[bool, typer.Option("--print-script", help="Show what would be handed in.")] = False,
@@ -78,6 +82,10 @@ def start(  # the words of dask-jobqueue
     known = _known(manager)
     if known is None and engine is None:
         raise BadInput("--engine is needed: workqueue or taskvine")
+    if environment is None and known is not None and known.environment is not None:
+        environment = Path(known.environment)
+    if environment is not None and not environment.is_file():
+        raise BadInput(f"environment {environment} is not a file")
     secret = password_file or (Path(known.password_file) if known is not None and known.password_file else None)
     plan = Plan(
         engine or (known.engine if known is not None else ""),
@@ -98,6 +106,7 @@ def start(  # the words of dask-jobqueue
             local_directory,
             log_directory,
         ),
+        environment.absolute() if environment is not None else None,
     )
     if print_script:
         print(script(plan), end="")

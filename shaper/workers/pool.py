@@ -19,7 +19,7 @@ from shaper.engines.local import available_mib
 from shaper.errors import SiteError
 from shaper.units import show_mib
 from shaper.workers import batch as batches
-from shaper.workers.plan import PROGRAMS, Plan, command, script
+from shaper.workers.plan import PROGRAMS, Plan, script
 
 _END_S = 10.0
 
@@ -161,12 +161,13 @@ def _found(workers: Sequence[Started], *, running: bool) -> list[Started]:
 
 
 def _start_local(plan: Plan) -> Started:
-    words = command(plan)
-    if shutil.which(words[0]) is None:
-        name = {program: engine for engine, program in PROGRAMS.items()}[words[0]]
-        raise SiteError(f"{words[0]} is not there: install what the {name} engine needs, on every machine of workers")
+    program = PROGRAMS[plan.engine]
+    if shutil.which(program) is None:
+        raise SiteError(
+            f"{program} is not there: install what the {plan.engine} engine needs, on every machine of workers"
+        )
     process = subprocess.Popen(
-        words,
+        ["/bin/sh", "-c", script(plan)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -113,7 +113,7 @@ def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch
 def test_an_interpreter_that_lacks_what_is_needed_is_named(engine: Batch, worker: Worker, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
-    engine._shipping._python = str(empty / "bin" / "python")
+    engine._shipping._delivery = replace(engine._shipping._delivery, python=str(empty / "bin" / "python"))
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"cannot run Python functions: .*/python: ModuleNotFoundError"):
         until(lambda: engine.wait(0.5))
