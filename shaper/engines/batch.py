@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from shaper.engines import managers, password
 from shaper.engines.package import package
+from shaper.engines.room import Room
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
 from shaper.monitor import remote, versions
@@ -144,6 +145,7 @@ class Batch:
         password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
         python: the interpreter that workers run; the one of this process by default, as on a shared file system.
         grace_s: how long a task that no connected worker can hold waits for one that can.
+        silent_s: a worker that has not answered for so long counts as gone, and what it held runs elsewhere.
     """
 
     name = "batch"
@@ -157,10 +159,12 @@ class Batch:
         password_file: str | os.PathLike[str] | bool | None = None,
         python: str | None = None,
         grace_s: float = 300.0,
+        silent_s: float = 60.0,
     ) -> None:
         self.port = port if isinstance(port, tuple) else int(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
+        self.silent_s = silent_s
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
         self._python = python or sys.executable
@@ -180,6 +184,8 @@ class Batch:
         self._tag = ""
         self._package: Path
         self._place: Place
+        self._room: Room
+        self._short_told = False
         self._grace_s = grace_s
         self._too_large_since_s: float | None = None
 
@@ -212,6 +218,7 @@ class Batch:
         if self._system is None:
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
+            self._room = Room(base)
             shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
@@ -268,7 +275,7 @@ class Batch:
             task = next(iter(self._queue.values()))
             given = task.resources
             fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
-            if self._handed and not fits:
+            if self._handed and not (fits and self._has_room(task)):
                 return
             del self._queue[task.id]
             job = self._job(task)
@@ -276,13 +283,23 @@ class Batch:
                 self._hold(task, 1)
                 self.system.submit(job)
 
+    def _has_room(self, task: Task) -> bool:
+        if self._room.fits(task):
+            return True
+        if not self._short_told:
+            self._short_told = True
+            warnings.warn(f"little room is left in {self._base()}: not all workers are used", stacklevel=2)
+        return False
+
     def _hold(self, task: Task, sign: int) -> None:
         self._held[0] += sign * task.resources.cores
         self._held[1] += sign * task.resources.memory_mib
         if sign > 0:
             self._handed[task.id] = self.now_s
+            self._room.hold(task)
         else:
             del self._handed[task.id]
+            self._room.let_go(task.id)
 
     def _job(self, task: Task) -> Job | None:
         """The task as files and a command; None where a result that it merges is gone."""
@@ -316,7 +333,7 @@ class Batch:
             f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
             task.resources,
             self._number,
-            remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
+            remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed, self._room.allowance_bytes)),
             tuple(inputs),
             tuple(File(path, name) for path, name in zip(self._outputs(task.id), _OUTPUTS, strict=True)),
         )
@@ -325,18 +342,23 @@ class Batch:
         """Where the result and the reply of a task come to lie."""
         return self._base() / "results" / f"{name}.pkl", self._base() / "ship" / f"{name}.reply"
 
+    def _unlink_outputs(self, name: TaskId) -> None:
+        for path in self._outputs(name):
+            path.unlink(missing_ok=True)
+
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
         """Return what has come back; waits up to a second whatever `timeout_s` says."""
         if not self._ended:
+            self._room.check()
             for ended in self.system.wait():
                 if ended.name in self._flying:
                     self._end(ended)
                 else:  # it was taken back, too late to be stopped
-                    for path in self._outputs(ended.name):
-                        path.unlink(missing_ok=True)
+                    self._unlink_outputs(ended.name)
             for name in self.system.lost():
                 if name in self._flying:
                     self.system.cancel(name)
+                    self._unlink_outputs(name)
                     # About since when its slot was held: how long workers live is learnt from this.
                     started_s = self._handed.get(name)
                     lost = self._unstarted(self._take(name), Outcome.LOST, "its worker went away")
@@ -400,6 +422,7 @@ class Batch:
         if report.checksum is not None:
             ref = ResultRef(f"results/{task.id}.pkl", report.usage.result_bytes or 0, report.checksum)
             self._results[task.id] = ref
+            self._room.learn(task, ref.size_bytes)
         else:
             result_path.unlink(missing_ok=True)
             self.system.forget(result_path)
@@ -414,6 +437,8 @@ class Batch:
             raise SiteError(
                 f"worker {ended.worker} cannot run this: {reply.fault}; start workers in this process's environment"
             )
+        if reply is not None and reply.kind == "room":
+            raise self._room.full(reply.bytes_wanted)
         if reply is not None and reply.kind == "code":
             raise UserError(reply.fault)
         if ended.code == _NO_SERVER:

@@ -26,6 +26,7 @@ class RemoteCall:
         call: its paths are relative to the task's directory; its stage is a name that changes with the code.
         sys_path, argv, cwd: of the manager; used as far as they exist on the worker.
         versions: of Python and the packages that the functions name; the worker must have the same.
+        most_bytes: a larger result would not fit where it goes, and is not sent; None for no limit.
     """
 
     call: Call
@@ -33,6 +34,7 @@ class RemoteCall:
     argv: tuple[str, ...]
     cwd: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Reply:
 
     Args:
         report: as the supervisor gave it; None where the call could not be started.
-        fault: why it could not be started; then `kind` is `versions`, `code` or `site`.
+        fault: why it could not be started; then `kind` is `versions`, `code` or `site`. Or `room`: its result of
+            `bytes_wanted` is larger than what there is room for.
         logs: the ends of standard output and standard error.
     """
 
@@ -49,6 +52,7 @@ class Reply:
     kind: str = ""
     fault: str = ""
     logs: tuple[bytes, bytes] = (b"", b"")
+    bytes_wanted: int = 0
 
 
 def encoded(call: RemoteCall) -> str:

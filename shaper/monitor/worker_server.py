@@ -58,6 +58,7 @@ class _Client:
     connection: socket.socket
     folder: Path
     name: str = ""
+    most_bytes: int | None = None
 
 
 class _Server:
@@ -142,7 +143,7 @@ class _Server:
             self.pool.open(wanted.call.stage, (folder / remote.CODE).read_bytes())
             self.codes.add(wanted.call.stage)
         self.calls += 1
-        client.name = f"{self.calls}"
+        client.name, client.most_bytes = f"{self.calls}", wanted.most_bytes
         self.pool.start(_absolute(wanted.call, folder, client.name))
         return None
 
@@ -162,7 +163,7 @@ class _Server:
         for fd, client in self.clients.items():
             if client.name == report.name:
                 del self.clients[fd]
-                self._answer(client, Reply(report, logs=_logs(client.folder)))
+                self._answer(client, _reply(report, client))
                 return
 
     @staticmethod
@@ -178,6 +179,14 @@ class _Server:
                 client.connection.sendall(b"done")
             except OSError:
                 return  # the task is gone, or its disk is full: the client ends without a word, which says so
+
+
+def _reply(report: CallReport, client: _Client) -> Reply:
+    size_bytes = report.usage.result_bytes or 0
+    if client.most_bytes is None or size_bytes <= client.most_bytes:
+        return Reply(report, logs=_logs(client.folder))
+    (client.folder / remote.RESULT).unlink(missing_ok=True)
+    return Reply(None, "room", "its result does not fit", bytes_wanted=size_bytes)
 
 
 def _absolute(call: Call, folder: Path, name: str) -> Call:
