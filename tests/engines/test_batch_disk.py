@@ -144,7 +144,7 @@ def test_a_journal_that_cannot_be_written(engine: str, port: int, tmp_path: Path
         shutil.move(journal, disk.folder / journals.NAME)
         journal.symlink_to(disk.folder / journals.NAME)
         before = durable(run_dir)
-        with pytest.raises(SiteError, match="No space left on device in .*: make room"):
+        with pytest.raises(SiteError, match=r"No space left on device in .*: make room"):
             run(run_dir, engine, port, chunksize=100, function=failing)
         disk.grow("1m")
         with warnings.catch_warnings():
@@ -158,7 +158,7 @@ def test_a_journal_that_cannot_be_written(engine: str, port: int, tmp_path: Path
 
 def test_functions_that_cannot_be_written(engine: str, port: int, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "300k") as disk:  # our own package alone is larger
-        with pytest.raises(SiteError, match="No space left on device in .*: make room"):
+        with pytest.raises(SiteError, match=r"No space left on device in .*: make room"):
             run(disk.folder / "run", engine, port)
         disk.grow("100m")
         assert run(disk.folder / "run", engine, port).value.keys() == WHOLE
