@@ -6,6 +6,7 @@ goes to the front again. Everything that is asked once per turn is kept up incre
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from shaper.types import (
     Mode,
     Observation,
     Outcome,
+    Pause,
     Resources,
     Retry,
     Shape,
@@ -71,6 +73,7 @@ class Waiting(NamedTuple):
     resources: Resources | None
     reason: str
     losses: int = 0
+    pause: Pause | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +88,20 @@ class _Group:
     in_flight: int = 0
     in_flight_elements: int = 0
     seen: GroupBacklog | None = None  # cache of the last backlog row, None when it changed
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it runs or will run again by itself."""
+        return not self.in_flight and not self.waiting
+
+    def due(self, now_s: float) -> Waiting | None:
+        """Take the first piece that waits and whose pause is over."""
+        for _ in range(len(self.waiting)):
+            again = self.waiting.popleft()
+            if again.pause is None or again.pause.until_s <= now_s:
+                return again
+            self.waiting.append(again)
+        return None
 
     def backlog(self) -> GroupBacklog:
         if self.seen is None:
@@ -191,6 +208,15 @@ class Ledger:
         """Whether nothing is left to process or merge."""
         return all(stage.finished for stage in self._stages.values())
 
+    def pausing(self, now_s: float) -> bool:
+        """Whether some of what waits does so for its time to come."""
+        return any(
+            again.pause is not None and again.pause.until_s > now_s
+            for stage in self._stages.values()
+            for group in stage.open_groups.values()
+            for again in group.waiting
+        )
+
     @property
     def backlog(self) -> Backlog:
         """What is left; costs the groups shown, not the sources nor the tasks in flight."""
@@ -221,13 +247,16 @@ class Ledger:
 
     # -- release -------------------------------------------------------------------------------------------------
 
-    def release(self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None) -> list[Task]:
+    def release(
+        self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None, now_s: float = math.inf
+    ) -> list[Task]:
         """Cut and return the tasks that bring every shape to the number it wants in flight.
 
         Args:
             shapes: what the policy wants.
             allocate: the policy's resources for a piece of work.
             most_mib: memory of the largest worker; a retry that was promised more, by one that left, gets this.
+            now_s: of the engine's clock; what pauses until later stays.
         """
         tasks: list[Task] = []
 
@@ -245,8 +274,11 @@ class Ledger:
                 continue
             group = stage.groups[shape.group]
             while group.in_flight < shape.in_flight and (group.waiting or group.pending):
-                if group.waiting:
-                    again = group.waiting.popleft()
+                due = group.due(now_s)
+                if due is None and (not group.pending or not (shape.fresh or group.idle)):
+                    break
+                if due is not None:
+                    again = due
                     work, resources = again.work, again.resources
                     if resources is None and work.elements > _TOO_LARGE * shape.elements:
                         self._cut_anew(stage, group, work)
@@ -327,6 +359,7 @@ class Ledger:
             again.reason,
             again.losses,
             len(self.in_flight),
+            again.pause,
         )
         self.in_flight[task.id] = task
         return task
@@ -572,7 +605,7 @@ class Ledger:
 def _again(seen: Observation, verdict: Retry) -> Waiting:
     task = seen.task
     losses = task.losses + (seen.outcome is Outcome.LOST)
-    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses)
+    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses, verdict.pause or task.pause)
 
 
 def _result_bytes(seen: Observation) -> int | None:

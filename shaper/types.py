@@ -233,6 +233,24 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The I/O errors that a piece of work has met, one attempt after the other, and how long it waits for the next.
+
+    Args:
+        since_s, failed_s: when the first and the last of them was seen.
+        until_s: no attempt before this time.
+        failures: how many there were.
+        excused: how many of them say nothing about the work, because nothing else could be read either.
+    """
+
+    since_s: float
+    failed_s: float
+    until_s: float
+    failures: int
+    excused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One attempt at one piece of work. A retry is a new task with a new id and `attempt` one higher.
 
@@ -240,6 +258,7 @@ class Task:
         reason: why it was cut this size, in words.
         losses: how many of the attempts before this one were lost, through no fault of the work.
         beside: tasks in flight when it was released; None where that is not known.
+        pause: the I/O errors that earlier attempts have met; None where there were none.
     """
 
     id: TaskId
@@ -253,6 +272,7 @@ class Task:
     reason: str = ""
     losses: int = 0
     beside: int | None = None
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +348,7 @@ class Observation:
         skip_reasons: one line for each of them.
         system_oom: OUT_OF_MEMORY by the system's killer, not by the task's own limit.
         error: the pickled exception of a FAILED attempt, where it pickles.
+        io_error: the exception says that data could not be read or written, but not that a file is missing or denied.
     """
 
     task: Task
@@ -343,6 +364,7 @@ class Observation:
     skip_reasons: tuple[str, ...] = ()
     system_oom: bool = False
     error: bytes | None = None
+    io_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +430,7 @@ class Shape:
         fan_in: set for accumulating tasks: how many results one merge combines (`elements` is then ignored).
         cross_sources: whether one chunk may hold spans of several sources; otherwise each source is cut into
             the smallest number of equal pieces not above `elements`.
+        fresh: whether new pieces may be cut; else only what waits to run again is released.
     """
 
     stage: str
@@ -418,6 +441,7 @@ class Shape:
     reason: str
     fan_in: int | None = None
     cross_sources: bool = True
+    fresh: bool = True
 
 
 def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:
@@ -435,10 +459,15 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then."""
+    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then.
+
+    Args:
+        pause: I/O errors, after which it waits.
+    """
 
     resources: Resources | None
     reason: str = ""
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

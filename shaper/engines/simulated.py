@@ -37,6 +37,8 @@ Cost = Callable[[Task, Any], Usage]
 
 # How many queued tasks that do not fit are passed before the rest of the queue waits; bounds the work of an event.
 _PASSED_AT_MOST = 16
+# An attempt that finds the data source away ends after so long.
+_FAILS_AFTER_S = 1.0
 
 _FINISH, _READ, _JOIN, _LEAVE, _WAKE = range(5)
 
@@ -66,6 +68,7 @@ class Simulated:
         slot_overhead_s: a slot is held so much longer than the task runs.
         bandwidth: bytes per second that all readers share; `Usage.read_bytes` are read before a task computes.
         loss_rate: share of the attempts that are lost part-way.
+        away: when the data source is away, from and until when: what starts then raises an I/O error a second later.
     """
 
     name = "simulated"
@@ -80,6 +83,7 @@ class Simulated:
         slot_overhead_s: float = 0.0,
         bandwidth: float | None = None,
         loss_rate: float = 0.0,
+        away: Sequence[tuple[float, float]] = (),
     ) -> None:
         if not workers:
             raise BadInput("a simulated cluster needs at least one WorkerSpec")
@@ -88,6 +92,7 @@ class Simulated:
         self.run_dir: Path | None = None
         self.cost, self.seed = cost, seed
         self.dispatch_s, self.slot_overhead_s, self.loss_rate = dispatch_s, slot_overhead_s, loss_rate
+        self.away = tuple(away)
         self._source = SharedSource(bandwidth) if bandwidth is not None else None
         self._now_s = 0.0
         self._dispatcher_free_s = 0.0
@@ -190,6 +195,9 @@ class Simulated:
         if self.loss_rate and rng.random() < self.loss_rate:
             outcome, detail, held_s = Outcome.LOST, "lost, as the loss rate wants it", held_s * rng.random()
             usage = replace(usage, memory_mib=None, disk_mib=None, cpu_s=None, result_bytes=None, wall_s=None)
+        if isinstance(task.work, Chunk) and any(start_s <= started_s < stop_s for start_s, stop_s in self.away):
+            outcome, detail, held_s = Outcome.FAILED, "OSError: the data source is away", _FAILS_AFTER_S
+            usage = Usage(wall_s=held_s)
         running = _Running(task, worker, submitted_s, started_s, usage, outcome, held_s, detail)
         self._running[task.id] = running
         if self._source is not None and usage.read_bytes:
@@ -278,7 +286,17 @@ class Simulated:
             self._results[task.id] = task.work.elements
         started_s = running.started_s if running.started_s <= self._now_s else None
         self._ended.append(
-            Observation(task, outcome, usage, running.submitted_s, started_s, self._now_s, worker.name, detail)
+            Observation(
+                task,
+                outcome,
+                usage,
+                running.submitted_s,
+                started_s,
+                self._now_s,
+                worker.name,
+                detail,
+                io_error=outcome is Outcome.FAILED,
+            )
         )
 
     def _check_stalled(self) -> None:

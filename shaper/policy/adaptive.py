@@ -11,6 +11,7 @@ from shaper.policy import chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
+from shaper.policy.outage import PATIENCE_S
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, checked
 from shaper.types import (
@@ -68,6 +69,7 @@ class Adaptive:
         fan_in: results per merge.
         cores: per processing task.
         concurrency: most processing tasks at once; as many as the workers hold by default.
+        patience: how long a data source may be away (I/O errors of several of its sources) before work is given up.
         without: ingredients to switch off, to see what they are worth; see `settings.INGREDIENTS`.
     """
 
@@ -88,6 +90,7 @@ class Adaptive:
         fan_in: int | None = None,
         cores: int = 1,
         concurrency: int | None = None,
+        patience: str | float = PATIENCE_S,
         without: Collection[str] = (),
     ) -> None:
         self.settings = checked(
@@ -103,6 +106,7 @@ class Adaptive:
             fan_in=fan_in,
             cores=cores,
             concurrency=concurrency,
+            patience=patience,
             without=without,
         )
         self.prior = Beliefs(without=self.settings.without & LEARNING)
@@ -179,6 +183,8 @@ class Adaptive:
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed)
+            if beliefs.outage(group.stage, group.group).holds:
+                more = 1  # the workers are for other groups
             fed = chunksize.fed(about, self.settings)
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
@@ -315,6 +321,7 @@ class Adaptive:
             beliefs,
             retries=self.settings.retries,
             exhausted=lambda seen: self._exhausted(seen, beliefs, capacity),
+            patience_s=self.settings.patience_s,
         )
         if isinstance(answer, Retry) and seen.outcome is Outcome.LOST and task.attempt - task.losses == 1:
             # It was promised nothing; towards the end a whole piece again would be waited for.

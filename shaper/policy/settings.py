@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shaper.errors import BadInput
+from shaper.policy.outage import PATIENCE_S
 from shaper.units import parse_mib, parse_seconds
 
 Objective = Literal["throughput", "waste", "retries"]
@@ -56,6 +57,7 @@ class Settings:
     cores: int
     concurrency: int | None = None
     without: frozenset[str] = frozenset()
+    patience_s: float = PATIENCE_S
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -79,6 +81,7 @@ def checked(
     cores: int,
     concurrency: int | None = None,
     without: Collection[str] = (),
+    patience: str | float = PATIENCE_S,
 ) -> Settings:
     """Return the settings in the core's units.
 
@@ -117,4 +120,5 @@ def checked(
         cores,
         concurrency,
         frozenset(without),
+        parse_seconds(patience, "patience"),
     )
