@@ -1,10 +1,11 @@
 """Attempts that raised I/O errors: run again after growing pauses, because their data source may only be away.
 
 what has been seen of the stage and group            a piece that keeps failing is given up after
-nothing has finished yet                             10 s
-only pieces of one source fail                       1 min
+nothing has finished yet                             5 s
+one source fails that has never given anything       5 s
+one source fails that has given something before     1 min
 pieces of several sources fail                       `patience_s`
-the source served others since the last failure      `retries` such failures: it is the piece
+others were served since its last failure            `retries` such failures: it is the piece
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shaper.models import Beliefs
-from shaper.types import GiveUp, Observation, Pause, Retry, Shape
+from shaper.types import Chunk, GiveUp, Observation, Pause, Retry, Shape
 from shaper.units import show_seconds
 
 PATIENCE_S = 1800.0
-_AT_FIRST_S, _ONE_SOURCE_S = 10.0, 60.0
+_NEVER_S, _ONE_SOURCE_S = 5.0, 60.0
 # Pauses double from the first up to the longest.
 _FIRST_S, _LONGEST_S = 1.0, 30.0
 
 
 def answer(seen: Observation, beliefs: Beliefs, *, retries: int, patience_s: float) -> Retry | GiveUp | None:
     """Return what to do about a chunk that raised an I/O error; None where it has failed like any other."""
-    task, now_s = seen.task, seen.finished_s
+    task, work, now_s = seen.task, seen.task.work, seen.finished_s
+    if not isinstance(work, Chunk):
+        return None
     outage = beliefs.outage(task.stage, task.group)
     before = task.pause
     served = before is not None and outage.served_s is not None and outage.served_s > before.failed_s
@@ -35,11 +38,14 @@ def answer(seen: Observation, beliefs: Beliefs, *, retries: int, patience_s: flo
     why = seen.detail.strip().splitlines()[0] if seen.detail.strip() else "I/O error"
     category = beliefs.categories.get(task.category)
     if category is None or category.shared.done == 0:
-        if now_s - since_s >= _AT_FIRST_S:
+        # Counted from the first failure of all: else every piece would have its own seconds.
+        if now_s - (outage.since_s if outage.since_s is not None else now_s) >= _NEVER_S:
             return None
-        patience_s = _AT_FIRST_S
+        patience_s = _NEVER_S
     else:
-        patience_s = patience_s if outage.several else min(_ONE_SOURCE_S, patience_s)
+        if not outage.several:
+            known = {span.source.id for span in work.spans} & beliefs.about(task.category, task.group).sources
+            patience_s = min(_ONE_SOURCE_S if known else _NEVER_S, patience_s)
         if now_s - since_s >= patience_s:
             return GiveUp(f"{why}; the same for {show_seconds(now_s - since_s)}")
     failures = 1 if before is None else before.failures + 1

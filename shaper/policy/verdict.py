@@ -68,9 +68,9 @@ def judge(
         if losses < MAX_LOSSES:
             return Retry(task.resources, why)
         return smaller(work, f"lost {losses} times, last: {why}") or GiveUp(f"lost {losses} times, last: {why}")
+    if seen.io_error and (again := outage.answer(seen, beliefs, retries=retries, patience_s=patience_s)):
+        return again
     if isinstance(work, Chunk):
-        if seen.io_error and (again := outage.answer(seen, beliefs, retries=retries, patience_s=patience_s)):
-            return again
         everywhere = len(shared.failed_sources) >= HOPELESS_SOURCES or shared.failed >= HOPELESS_FAILURES
         if shared.done == 0 and everywhere:
             return GiveUp(_short(seen), whole_stage=True)
