@@ -96,13 +96,17 @@ def test_what_began_before_the_failure_proves_nothing() -> None:
     assert isinstance(judged(last, beliefs.updated(last)), Retry)
 
 
-def test_of_a_bad_piece_of_several_sources_each_is_run_on_its_own() -> None:
+def test_of_a_piece_of_several_sources_each_is_run_on_its_own() -> None:
     one = failed(task(chunk(10, "a", "b")), 10.0)
-    beliefs = WORKED.updated(one)
-    second = again(one, judged(one, beliefs))
-    beliefs = beliefs.updated(done(task(chunk(10, "c")), 10.5, 11.0))
-    last = failed(second, 12.0)
-    found = judged(last, beliefs.updated(last))
+    found = judged(one, WORKED.updated(one))
+    assert isinstance(found, Split)
+    assert len(found.pieces) == 2
+
+
+def test_a_piece_of_several_sources_stays_whole_in_an_outage_and_is_split_before_anything_is_given_up() -> None:
+    beliefs = WORKED.updated(failed(task(chunk(10, "c", "d")), 9.0))
+    pauses, found, _ = life(beliefs, task(chunk(10, "a", "b")), 10.0)
+    assert sum(pauses) > 900.0
     assert isinstance(found, Split)
     assert len(found.pieces) == 2
 
