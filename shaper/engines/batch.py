@@ -429,7 +429,10 @@ class Batch:
         if report.damaged is not None and isinstance(task.work, Merge):
             self._lose(task.work.inputs[report.damaged])
         now_s = self.now_s
-        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in ended.held_s)
+        began_s, ended_s = ended.held_s
+        # A worker loads the user's modules once; what calls had to wait for that says nothing about later ones.
+        began_s = min(began_s + reply.warming_s, ended_s)
+        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in (began_s, ended_s))
         self._ended.append(observed(task, report, (submitted_s, started_s, finished_s), ended.worker, ref))
 
     def _end_without_report(self, task: Task, submitted_s: float, ended: Ended, reply: Reply | None) -> None:

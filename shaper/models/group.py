@@ -122,7 +122,7 @@ class GroupBeliefs:
         sources: those that attempts which finished were about, the first few.
         held_s: slot time of all attempts, those that were lost included.
         calm: slot time less CPU time, of attempts that ran beside few others.
-        cpu_s_per_element, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
+        recent_cpu_s, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
         failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
@@ -137,7 +137,7 @@ class GroupBeliefs:
     lost: int = 0
     held_s: float = 0.0
     calm: Model = field(default_factory=Model)
-    cpu_s_per_element: float | None = None
+    recent_cpu_s: float | None = None
     recent_x: float = 0.0
     recent_beside: float = 0.0
     source_per_s: float | None = None
@@ -188,7 +188,7 @@ class GroupBeliefs:
         # Only what was cut after the first of the surprises speaks against a change.
         later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
         calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
-        calm, cpu_s_per_element, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
+        calm, recent_cpu_s, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
         return replace(
             self,
             source_per_s=self._source_given_per_s(),
@@ -196,7 +196,7 @@ class GroupBeliefs:
             wall=wall,
             held_s=self.held_s + _held_s(seen),
             calm=calm,
-            cpu_s_per_element=cpu_s_per_element,
+            recent_cpu_s=recent_cpu_s,
             recent_x=recent_x,
             recent_beside=recent_beside,
             done=self.done + 1,
@@ -256,7 +256,7 @@ class GroupBeliefs:
             self.memory.remembered(),
             self.wall.remembered(),
             calm=self.calm.remembered(),
-            cpu_s_per_element=self.cpu_s_per_element,
+            recent_cpu_s=self.recent_cpu_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
@@ -278,27 +278,30 @@ class GroupBeliefs:
         """Learn what a task waits for when few others run, and what it computes."""
         beside = seen.task.beside
         if held_s is None or cpu_s is None or beside is None:
-            return self.calm, self.cpu_s_per_element, self.recent_x, self.recent_beside
+            return self.calm, self.recent_cpu_s, self.recent_x, self.recent_beside
         calm = self.calm
         if beside < _FEW:
             calm = calm.observed(x, max(held_s - cpu_s, _LEAST_S), None)
-        if self.cpu_s_per_element is None:
-            return calm, cpu_s / x, x, float(beside)
+        if self.recent_cpu_s is None:
+            return calm, cpu_s, x, float(beside)
+        # Of the first few all count alike. CPU time per element is a ratio of means: small tasks, of which a fixed part
+        # is most, would spoil a mean of ratios.
+        part = max(_FADING, 1.0 / (1.0 + self.done))
         return (
             calm,
-            self.cpu_s_per_element + _FADING * (cpu_s / x - self.cpu_s_per_element),
-            self.recent_x + _FADING * (x - self.recent_x),
-            self.recent_beside + _FADING * (beside - self.recent_beside),
+            self.recent_cpu_s + part * (cpu_s - self.recent_cpu_s),
+            self.recent_x + part * (x - self.recent_x),
+            self.recent_beside + part * (beside - self.recent_beside),
         )
 
     @property
     def unhindered(self) -> Line | None:
         """Slot time against size if no task had to wait for others that read the same source."""
-        calm, cpu_s = self.calm.line, self.cpu_s_per_element
+        calm, cpu_s = self.calm.line, self.recent_cpu_s
         if calm is None or cpu_s is None or self.wall.line is None:
             return None
         noise = self.wall.line
-        slope = calm.slope + cpu_s
+        slope = calm.slope + cpu_s / max(self.recent_x, 1.0)
         return Line(calm.floor, calm.intercept, slope, noise.sigma, calm.n, growing=noise.growing)
 
     def _source_given_per_s(self) -> float | None:
@@ -313,7 +316,9 @@ class GroupBeliefs:
             return known
         alone_s, held_s = line.median(self.recent_x), wall.median(self.recent_x)
         given = self.recent_beside * self.recent_x / held_s
-        if held_s - alone_s >= _WAITING * alone_s:
+        # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
+        grown_s, grown_alone_s = held_s - wall.median(1.0), alone_s - line.median(1.0)
+        if held_s >= (1.0 + _WAITING) * alone_s and grown_s >= (1.0 + _WAITING) * grown_alone_s:
             return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
         return known if known is None else max(given, known)
 

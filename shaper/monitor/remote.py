@@ -46,6 +46,7 @@ class Reply:
         fault: why it could not be started; then `kind` is `versions`, `code` or `site`. Or `room`: its result of
             `bytes_wanted` is larger than what there is room for.
         logs: the ends of standard output and standard error.
+        warming_s: how long the call had to wait until its worker's server had loaded everything.
     """
 
     report: CallReport | None
@@ -53,6 +54,7 @@ class Reply:
     fault: str = ""
     logs: tuple[bytes, bytes] = (b"", b"")
     bytes_wanted: int = 0
+    warming_s: float = 0.0
 
 
 def encoded(call: RemoteCall) -> str:

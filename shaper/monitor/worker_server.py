@@ -57,8 +57,10 @@ def main() -> None:
 class _Client:
     connection: socket.socket
     folder: Path
+    began_s: float
     name: str = ""
     most_bytes: int | None = None
+    warming_s: float = 0.0
 
 
 class _Server:
@@ -69,6 +71,7 @@ class _Server:
         self.agreed: set[tuple[tuple[str, str], ...]] = set()
         self.clients: dict[int, _Client] = {}  # those whose call runs, by file descriptor
         self.calls = 0
+        self.warm_s = _now_s()  # since when all that calls have asked for is loaded
 
     def serve(self) -> None:
         """Until the worker is gone."""
@@ -103,7 +106,7 @@ class _Server:
     def _accept(self) -> None:
         connection, _ = self.listening.accept()
         size = struct.calcsize("3i")
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         connection.settimeout(_HELLO_S)
         hello = b""
         try:
@@ -117,7 +120,7 @@ class _Server:
         if not hello.endswith(b"\n"):
             connection.close()
             return
-        client = _Client(connection, Path(os.fsdecode(hello[:-1])))
+        client = _Client(connection, Path(os.fsdecode(hello[:-1])), _began_s(pid))
         try:
             fault = self._start(client)
         except ShaperError as error:
@@ -142,8 +145,10 @@ class _Server:
         if wanted.call.stage not in self.codes:
             self.pool.open(wanted.call.stage, (folder / remote.CODE).read_bytes())
             self.codes.add(wanted.call.stage)
+            self.warm_s = _now_s()
         self.calls += 1
         client.name, client.most_bytes = f"{self.calls}", wanted.most_bytes
+        client.warming_s = max(0.0, self.warm_s - client.began_s)
         self.pool.start(_absolute(wanted.call, folder, client.name))
         return None
 
@@ -181,10 +186,23 @@ class _Server:
                 return  # the task is gone, or its disk is full: the client ends without a word, which says so
 
 
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _began_s(pid: int) -> float:
+    """When a process was started, on the clock of `_now_s`."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return _now_s()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
 def _reply(report: CallReport, client: _Client) -> Reply:
     size_bytes = report.usage.result_bytes or 0
     if client.most_bytes is None or size_bytes <= client.most_bytes:
-        return Reply(report, logs=_logs(client.folder))
+        return Reply(report, logs=_logs(client.folder), warming_s=client.warming_s)
     (client.folder / remote.RESULT).unlink(missing_ok=True)
     return Reply(None, "room", "its result does not fit", bytes_wanted=size_bytes)
 
