@@ -12,6 +12,7 @@ import shutil
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from shaper.engines import managers, password
 from shaper.engines.delivery import Delivery
 from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
+from shaper.engines.room import Room
 from shaper.engines.shipping import Shipping
 from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
@@ -60,6 +62,7 @@ class Batch:
         x509_proxy: a grid proxy that travels to every task; functions find it through X509_USER_PROXY.
         extra_input_files: that travel too; functions find them in their working directory.
         grace_s: how long a task that no connected worker can hold waits for one that can.
+        silent_s: a worker that has not answered for so long counts as gone, and what it held runs elsewhere.
     """
 
     name = "batch"
@@ -77,10 +80,12 @@ class Batch:
         x509_proxy: str | os.PathLike[str] | None = None,
         extra_input_files: Sequence[str | os.PathLike[str]] = (),
         grace_s: float = 300.0,
+        silent_s: float = 60.0,
     ) -> None:
         self.port = port if isinstance(port, tuple) else int(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
+        self.silent_s = silent_s
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
         self._delivery = Delivery.of(delivery, python, environment, x509_proxy, extra_input_files)
@@ -100,6 +105,8 @@ class Batch:
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
         self._patience = Patience(grace_s)
+        self._room: Room
+        self._short_told = False
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
@@ -143,6 +150,7 @@ class Batch:
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
             self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
+            self._room = Room(base)
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
@@ -196,7 +204,7 @@ class Batch:
                 self._patience.set_aside(task, capacity)
                 continue
             fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
-            if self._handed and not fits:
+            if self._handed and not (fits and self._has_room(task)):
                 return
             del self._queue[task.id]
             job = self._job(task)
@@ -204,13 +212,24 @@ class Batch:
                 self._hold(task, 1)
                 self.system.submit(job)
 
+    def _has_room(self, task: Task) -> bool:
+        if self._stays(task) or self._room.fits(task):
+            return True
+        if not self._short_told:
+            self._short_told = True
+            warnings.warn(f"little room is left in {self._base()}: not all workers are used", stacklevel=2)
+        return False
+
     def _hold(self, task: Task, sign: int) -> None:
         self._held[0] += sign * task.resources.cores
         self._held[1] += sign * task.resources.memory_mib
         if sign > 0:
             self._handed[task.id] = self.now_s
+            if not self._stays(task):
+                self._room.hold(task)
         else:
             del self._handed[task.id]
+            self._room.let_go(task.id)
 
     def _job(self, task: Task) -> Job | None:
         """The task as files and a command; None where a result that it merges is gone."""
@@ -231,13 +250,14 @@ class Batch:
             work = tuple((there, ref.checksum) for there, ref in named)
         self._number += 1
         shipping = self._shipping
+        most_bytes = None if self._stays(task) else self._room.allowance_bytes
         return Job(
             task.id,
             task.category,
             shipping.command,
             task.resources,
             self._number,
-            shipping.call(task.id, task.stage, work, task.resources),
+            shipping.call(task.id, task.stage, work, task.resources, most_bytes),
             (*inputs, *shipping.inputs(task.stage)),
             shipping.outputs(self._result_path(task.id), self._replies.path(task.id), stays=self._stays(task)),
         )
@@ -249,15 +269,19 @@ class Batch:
     def _result_path(self, name: TaskId) -> Path:
         return self._base() / "results" / f"{name}.pkl"
 
+    def _unlink_outputs(self, name: TaskId) -> None:
+        for path in (self._result_path(name), self._replies.path(name)):
+            path.unlink(missing_ok=True)
+
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
         """Return what has come back; waits up to a second whatever `timeout_s` says."""
         if not self._ended:
+            self._room.check()
             for ended in self.system.wait():
                 if ended.name in self._flying:
                     self._end(ended)
                 else:  # it was taken back, too late to be stopped
-                    for path in (self._result_path(ended.name), self._replies.path(ended.name)):
-                        path.unlink(missing_ok=True)
+                    self._unlink_outputs(ended.name)
             for name in self.system.lost():
                 if name in self._flying:
                     self._end_lost(name, "its worker went away")
@@ -274,6 +298,7 @@ class Batch:
     def _end_lost(self, name: TaskId, detail: str) -> None:
         if name in self._handed:
             self.system.cancel(name)
+        self._unlink_outputs(name)
         # About since when its slot was held: how long workers live is learnt from this.
         started_s = self._handed.get(name)
         self._ended.append(replace(self._unstarted(self._take(name), Outcome.LOST, detail), started_s=started_s))
@@ -323,16 +348,23 @@ class Batch:
             self._results[task.id] = ref
             if stays:
                 self._kept[task.id] = ended.worker
+            else:
+                self._room.learn(task, ref.size_bytes)
         else:
             result_path.unlink(missing_ok=True)
             self.system.forget(result_path)
         if report.damaged is not None and isinstance(task.work, Merge):
             self._lose(task.work.inputs[report.damaged])
         now_s = self.now_s
-        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in ended.held_s)
+        began_s, ended_s = ended.held_s
+        # A worker loads the user's modules once; what calls had to wait for that says nothing about later ones.
+        began_s = min(began_s + reply.warming_s, ended_s)
+        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in (began_s, ended_s))
         self._ended.append(observed(task, report, (submitted_s, started_s, finished_s), ended.worker, ref))
 
     def _end_without_report(self, task: Task, submitted_s: float, ended: Ended, reply: Reply | None) -> None:
+        if reply is not None and reply.kind == "room":
+            raise self._room.full(reply.bytes_wanted)
         detail = self._replies.fault(ended, reply)
         if ended.inputs_gone and isinstance(task.work, Merge):
             for task_id in task.work.inputs:

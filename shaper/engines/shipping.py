@@ -67,14 +67,21 @@ class Shipping:
         """What a worker runs for a task."""
         return self._delivery.command(self._tag, self.tarball)
 
-    def call(self, name: str, stage: str, work: bytes | tuple[tuple[str, str], ...], resources: Resources) -> str:
-        """The call as the text of the file `call.txt`; arguments as those of a Call."""
+    def call(
+        self,
+        name: str,
+        stage: str,
+        work: bytes | tuple[tuple[str, str], ...],
+        resources: Resources,
+        most_bytes: int | None,
+    ) -> str:
+        """The call as the text of the file `call.txt`; arguments as those of a Call and a RemoteCall."""
         _, code_name, needed = self._codes[stage]
         here, delivery = self._place, self._delivery
         call = Call(name, code_name, work, resources, "", "", "")
         files = tuple(path.name for path in delivery.files)
         proxy = delivery.proxy is not None
-        return remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed, files, proxy))
+        return remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed, files, proxy, most_bytes))
 
     def inputs(self, stage: str) -> tuple[File, ...]:
         """The files that go with every task; workers keep most."""

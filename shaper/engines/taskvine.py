@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -38,7 +39,7 @@ class TaskVine(Batch):
 
     def _connect(self) -> BatchSystem:
         log = self._base() / "vine"
-        return _Manager(self._module, self.port, self.manager_name, self.password_file, self._ssl, log)
+        return _Manager(self._module, self.port, self.manager_name, self.password_file, self._ssl, log, self.silent_s)
 
 
 def load() -> ModuleType:
@@ -70,6 +71,7 @@ class _Manager:
         password_file: Path | None,
         ssl: bool | tuple[str, str],
         log: Path,
+        silent_s: float,
     ) -> None:
         self._vine = module
         try:
@@ -83,10 +85,16 @@ class _Manager:
             )
         except Exception as error:  # the module raises plain exceptions
             raise SiteError(f"TaskVine cannot listen on port {port}: {error}; give another port=...") from error
+        # Its own log grows with every message, and it ends the process where that cannot be written any more.
+        module.cvine.vine_enable_debug_log(os.devnull)
         self.port = int(self._manager.port)
         if password_file is not None:
             self._manager.set_password_file(str(password_file))
         self._manager.enable_peer_transfers()
+        # Asked after half of the time, and given the other half to answer.
+        half_s = max(1, round(silent_s / 2))
+        self._manager.tune("keepalive-interval", half_s)
+        self._manager.tune("keepalive-timeout", half_s)
         self._tasks: dict[str, Any] = {}
         self._calls: dict[str, Any] = {}
         self._files: dict[Path, Any] = {}

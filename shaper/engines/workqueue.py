@@ -35,7 +35,7 @@ class WorkQueue(Batch):
         self._module = load()
 
     def _connect(self) -> BatchSystem:
-        return _Queue(self._module, self.port, self.manager_name, self.password_file)
+        return _Queue(self._module, self.port, self.manager_name, self.password_file, self.silent_s)
 
 
 def load() -> ModuleType:
@@ -60,7 +60,12 @@ class _Queue:
     keeps = False
 
     def __init__(
-        self, module: ModuleType, port: int | tuple[int, int], manager_name: str | None, password_file: Path | None
+        self,
+        module: ModuleType,
+        port: int | tuple[int, int],
+        manager_name: str | None,
+        password_file: Path | None,
+        silent_s: float,
     ) -> None:
         self._wq = module
         try:
@@ -70,6 +75,10 @@ class _Queue:
         self.port = int(self._queue.port)
         if password_file is not None:
             self._queue.specify_password_file(str(password_file))
+        # Asked after half of the time, and given the other half to answer.
+        half_s = max(1, round(silent_s / 2))
+        self._queue.specify_keepalive_interval(half_s)
+        self._queue.specify_keepalive_timeout(half_s)
         self._ids: dict[str, int] = {}
         self._tasks: dict[int, Any] = {}
         self._unwanted: dict[int, Any] = {}  # taken back, and not running yet

@@ -42,6 +42,7 @@ class CallReport:
         checksum: of the result; None when there is none.
         damaged: position of the merge input that could not be read; None otherwise.
         disk_full: the result could not be written; nothing is wrong with the work.
+        io_error: see `Observation`.
         imported: modules that the call imported, to be warm next time.
     """
 
@@ -56,4 +57,5 @@ class CallReport:
     system_oom: bool = False
     damaged: int | None = None
     disk_full: bool = False
+    io_error: bool = False
     imported: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import sysconfig
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Number
@@ -42,6 +42,8 @@ _TRACEBACK_LINES = 30
 _IMPORTS_TOLD = 2000
 _LINE_CHARACTERS = 2000
 _ERROR_BYTES = 2**20
+# These OSErrors are about the file that was asked for, not about where it is kept.
+_ABOUT_THE_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Note:
     skip_reasons: tuple[str, ...] = ()
     detail: str = ""
     error: bytes | None = None
+    io_error: bool = False
     damaged: int | None = None
     read_bytes: int | None = None
     imported: tuple[str, ...] = ()
@@ -229,7 +232,7 @@ def _raised(error: BaseException, wall_s: float) -> Note:
     pickled = _pickled_chain(error)
     if pickled is not None and len(pickled) > _ERROR_BYTES:
         pickled = None
-    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=pickled)
+    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=pickled, io_error=_is_io_error(error))
 
 
 def _cut(line: str) -> str:
@@ -237,17 +240,26 @@ def _cut(line: str) -> str:
     return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]}... ({len(line)} characters)"
 
 
+def _is_io_error(error: BaseException) -> bool:
+    """Whether an exception, or the first of its causes that is an OSError at all, may be the site's fault."""
+    found = next((link for link in _chain(error) if isinstance(link, OSError)), None)
+    return found is not None and not isinstance(found, _ABOUT_THE_FILE)
+
+
 def _pickled_chain(error: BaseException) -> bytes | None:
     """Pickle an exception and what caused it, each where it survives a round trip; pickle itself drops the causes."""
-    chain: list[BaseException] = []
+    chain = [link for link in _chain(error) if _survives(link)]
+    return cloudpickle.dumps(chain) if chain else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what caused it."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if _survives(link):
-            chain.append(link)
+        yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return cloudpickle.dumps(chain) if chain else None
 
 
 def _survives(error: BaseException) -> bool:

@@ -32,6 +32,7 @@ class RemoteCall:
         versions: of Python and the packages that the functions name; the worker must have the same.
         files: of the user's, that lie in the task's directory.
         proxy: whether a grid proxy lies there too.
+        most_bytes: a larger result would not fit where it goes, and is not sent; None for no limit.
     """
 
     call: Call
@@ -41,6 +42,7 @@ class RemoteCall:
     versions: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     proxy: bool = False
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,18 @@ class Reply:
 
     Args:
         report: as the supervisor gave it; None where the call could not be started.
-        fault: why it could not be started; then `kind` is `versions`, `code` or `site`.
+        fault: why it could not be started; then `kind` is `versions`, `code` or `site`. Or `room`: its result of
+            `bytes_wanted` is larger than what there is room for.
         logs: the ends of standard output and standard error.
+        warming_s: how long the call had to wait until its worker's server had loaded everything.
     """
 
     report: CallReport | None
     kind: str = ""
     fault: str = ""
     logs: tuple[bytes, bytes] = (b"", b"")
+    bytes_wanted: int = 0
+    warming_s: float = 0.0
 
 
 def encoded(call: RemoteCall) -> str:

@@ -68,12 +68,11 @@ def alone(worker: int) -> None:
     calls = _Calls(folder)
     try:
         worker_fd = os.pidfd_open(worker)
-        reply = calls.start(folder, "1")
+        reply = calls.start(folder, "1", _began_s(os.getpid()))
         while reply is None:
             if worker_fd in wait([worker_fd, *calls.busy]):
                 return
-            for report in calls.reports():
-                reply = Reply(report, logs=_logs(folder))
+            reply = next((found for _, found in calls.replies()), None)
     finally:
         calls.close()
     _write(folder, reply)
@@ -91,22 +90,24 @@ class _Calls:
         self.pool: Pool | None = None
         self.codes: set[str] = set()
         self.agreed: set[tuple[tuple[str, str], ...]] = set()
+        self.asked: dict[str, _Asked] = {}  # those that run, by name
+        self.warm_s = _now_s()  # since when all that calls have asked for is loaded
 
     @property
     def busy(self) -> list[Connection]:
         """To wait on: readable when a report is ready."""
         return self.pool.busy if self.pool is not None else []
 
-    def start(self, folder: Path, name: str) -> Reply | None:
-        """Start the call of a task's directory; return why it cannot be, or None."""
+    def start(self, folder: Path, name: str, began_s: float) -> Reply | None:
+        """Start the call of a task's directory, whose client began then; return why it cannot be, or None."""
         try:
-            return self._start(folder, name)
+            return self._start(folder, name, began_s)
         except ShaperError as error:
             return Reply(None, "code", str(error))
         except Exception as error:  # whatever is wrong here must not end the calls of others
             return Reply(None, "site", f"{type(error).__name__}: {error}")
 
-    def _start(self, folder: Path, name: str) -> Reply | None:
+    def _start(self, folder: Path, name: str, began_s: float) -> Reply | None:
         wanted = remote.decoded((folder / remote.CALL).read_bytes())
         asked = tuple(sorted(wanted.versions.items()))
         if asked not in self.agreed:  # looking them up takes longer than a short call
@@ -118,6 +119,8 @@ class _Calls:
         if wanted.call.stage not in self.codes:
             self.pool.open(wanted.call.stage, (folder / remote.CODE).read_bytes())
             self.codes.add(wanted.call.stage)
+            self.warm_s = _now_s()
+        self.asked[name] = _Asked(folder, wanted.most_bytes, max(0.0, self.warm_s - began_s))
         self.pool.start(_absolute(wanted, folder, name))
         return None
 
@@ -133,12 +136,16 @@ class _Calls:
         own = (*shared, *(path for path in sys.path if path not in shared))
         return Place((*own, str(cwd)) if wanted.files else own, wanted.argv, str(cwd))
 
-    def reports(self) -> list[CallReport]:
-        """What is ready."""
-        return self.pool.reports(0.0) if self.pool is not None else []
+    def replies(self) -> list[tuple[str, Reply]]:
+        """What is ready, with the names of the calls."""
+        reports = self.pool.reports(0.0) if self.pool is not None else []
+        return [
+            (report.name, self.asked.pop(report.name).reply(report)) for report in reports if report.name in self.asked
+        ]
 
     def cancel(self, name: str) -> None:
         """End a call that runs."""
+        self.asked.pop(name, None)
         if self.pool is not None:
             self.pool.cancel(name)
 
@@ -146,6 +153,20 @@ class _Calls:
         """End all."""
         if self.pool is not None:
             self.pool.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    folder: Path
+    most_bytes: int | None
+    warming_s: float
+
+    def reply(self, report: CallReport) -> Reply:
+        size_bytes = report.usage.result_bytes or 0
+        if self.most_bytes is None or size_bytes <= self.most_bytes:
+            return Reply(report, logs=_logs(self.folder), warming_s=self.warming_s)
+        (self.folder / remote.RESULT).unlink(missing_ok=True)
+        return Reply(None, "room", "its result does not fit", bytes_wanted=size_bytes)
 
 
 @dataclass(slots=True)
@@ -184,8 +205,8 @@ class _Server:
                     if isinstance(fd, int) and fd in self.clients:
                         self._gone(self.clients.pop(fd))
                 if busy:
-                    for report in self.calls.reports():
-                        self._done(report)
+                    for name, reply in self.calls.replies():
+                        self._done(name, reply)
         finally:
             # No new client may find this socket while the last calls are being ended.
             self.listening.close()
@@ -194,7 +215,7 @@ class _Server:
     def _accept(self) -> None:
         connection, _ = self.listening.accept()
         size = struct.calcsize("3i")
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         connection.settimeout(_HELLO_S)
         hello = b""
         try:
@@ -210,7 +231,7 @@ class _Server:
             return
         self.count += 1
         client = _Client(connection, Path(os.fsdecode(hello[:-1])), f"{self.count}")
-        fault = self.calls.start(client.folder, client.name)
+        fault = self.calls.start(client.folder, client.name, _began_s(pid))
         if fault is not None:
             self._answer(client, fault)
         else:
@@ -221,11 +242,11 @@ class _Server:
         client.connection.close()
         self.calls.cancel(client.name)
 
-    def _done(self, report: CallReport) -> None:
+    def _done(self, name: str, reply: Reply) -> None:
         for fd, client in self.clients.items():
-            if client.name == report.name:
+            if client.name == name:
                 del self.clients[fd]
-                self._answer(client, Reply(report, logs=_logs(client.folder)))
+                self._answer(client, reply)
                 return
 
     @staticmethod
@@ -245,6 +266,19 @@ def _write(folder: Path, reply: Reply) -> None:
     part = folder / f"{remote.REPLY}.part"
     part.write_bytes(pickle.dumps(reply))
     part.rename(folder / remote.REPLY)
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _began_s(pid: int) -> float:
+    """When a process was started, on the clock of `_now_s`."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return _now_s()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _link(path: Path, there: Path) -> None:
