@@ -216,16 +216,15 @@ class Batch:
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
-        shipped = package()
-        # A worker keeps one server for each: modules that have changed are never asked of an older one.
-        self._tag = hashlib.sha256(shipped + self._python.encode()).hexdigest()[:12]
+        shipped, self._place = package(), Place.here()
+        # A worker keeps one server for each: of an older one, calls would find other modules, files or arguments.
+        self._tag = hashlib.sha256(shipped + repr((self._python, self._place)).encode()).hexdigest()[:12]
         self._package = base / "ship" / f"{self._tag}.zip"
         self._package.write_bytes(shipped)
         digest = hashlib.sha256(code.payload).hexdigest()[:12]
         path = base / "ship" / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
         self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
-        self._place = Place.here()
 
     def _base(self) -> Path:
         if self.run_dir is None:

@@ -50,6 +50,11 @@ def main(tag: str, idle_s: str) -> int:
             return _refused("the warm server belongs to another user")
         try:
             connection.sendall(here.encode() + b"\n")
+            if not connection.recv(1):
+                continue  # it was leaving
+        except OSError:
+            continue
+        try:
             return 0 if connection.recv(16) else _SERVER_ENDED
         except OSError:
             return _SERVER_ENDED

@@ -45,20 +45,20 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def engine(name: str, tmp_path: Path) -> Iterator[Batch]:
-    made = MAKERS[name](port=free_port())
-    made.run_dir = tmp_path / "run"
-    made.run_dir.mkdir()
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
-    yield made
-    made.close()
+    opened = made(name, tmp_path / "run", free_port())
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 def worker(engine: Batch, tmp_path: Path) -> Iterator[Worker]:
     with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path) as started:
-        until(lambda: engine.wait(0.1) == [] and engine.capacity().kinds)
+        connected(engine)
         yield started
+
+
+def connected(engine: Batch) -> None:
+    until(lambda: engine.wait(0.1) == [] and engine.capacity().kinds)
 
 
 def task(number: int, action: Any = None, memory_mib: int = 500) -> Task:
@@ -207,6 +207,58 @@ def test_a_worker_without_the_password_gets_nothing(name: str, tmp_path: Path) -
             assert not engine.capacity().kinds
     finally:
         engine.close()
+
+
+def made(name: str, folder: Path, port: int) -> Batch:
+    engine = MAKERS[name](port=port)
+    engine.run_dir = folder
+    engine.run_dir.mkdir()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    engine.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+    return engine
+
+
+def test_a_worker_serves_the_next_manager_where_that_one_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    found = []
+    with Worker(PROGRAMS[name], port, tmp_path, more=()):
+        for number in (1, 2):
+            here = tmp_path / f"here-{number}"
+            here.mkdir()
+            monkeypatch.chdir(here)
+            engine = made(name, tmp_path / f"run-{number}", port)
+            try:
+                connected(engine)
+                engine.submit(task(number, os.getcwd))
+                assert seen(engine, 1)[0].outcome is Outcome.DONE
+                found.append(engine.fetch(f"1.{number}"))
+            finally:
+                engine.close()
+    assert found == [str(tmp_path / "here-1"), str(tmp_path / "here-2")]
+
+
+def test_a_worker_serves_the_next_manager_where_nothing_is_shared(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that functions find themselves in then is the worker's own, which it clears away in between."""
+    port = free_port()
+    here, away = tmp_path / "here", tmp_path / "away"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with Worker(PROGRAMS[name], port, tmp_path, more=()):
+        for number in (1, 2):
+            engine = made(name, tmp_path / f"run-{number}", port)
+            here.rename(away)
+            try:
+                connected(engine)
+                engine.submit(task(number, os.getcwd))
+                one = seen(engine, 1)[0]
+                assert one.outcome is Outcome.DONE, one.detail
+            finally:
+                engine.close()
+                away.rename(here)
 
 
 def test_modules_that_are_not_installed_travel(name: str, tmp_path: Path) -> None:
