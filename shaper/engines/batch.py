@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from shaper.engines import managers, password
+from shaper.engines import forks, managers, password
 from shaper.engines.package import package
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
@@ -53,6 +53,8 @@ _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
 _NO_SERVER, _SERVER_ENDED = 71, 75
+# So often the batch system is asked, each time for up to a second, whether what was taken back has ended.
+_TRIES = 3
 _OUTPUTS = (remote.RESULT, remote.REPLY)
 
 
@@ -132,7 +134,13 @@ class BatchSystem(Protocol):
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         """The connected workers by kind, and how many jobs wait for one."""
 
+    def empty(self) -> bool:
+        """Whether it has no jobs, those that were cancelled included."""
+
     def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Touch nothing any more: this process is a fork, the workers are those of its parent."""
 
 
 class Batch:
@@ -148,6 +156,7 @@ class Batch:
 
     name = "batch"
     ssl = False
+    lasting = False
 
     def __init__(
         self,
@@ -182,6 +191,8 @@ class Batch:
         self._place: Place
         self._grace_s = grace_s
         self._too_large_since_s: float | None = None
+        self._running = self._closed = False
+        forks.inherited(self)
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
@@ -209,10 +220,14 @@ class Batch:
         if code is None:
             raise BadInput(f"stage {stage!r} needs process and merge functions on the {self.name} engine")
         base = self._base()
-        if self._system is None:
+        if not self._running:
+            self._running = True
+            if self._closed:
+                self._begin_anew()
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
             shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
+        if self._system is None:
             self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
@@ -225,6 +240,12 @@ class Batch:
         path = base / "ship" / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
         self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
+
+    def _begin_anew(self) -> None:
+        """The same engine object in a second run; where it is lasting, with the workers that it has."""
+        self._start_s, self._capacity, self._too_large_since_s = time.time(), None, None
+        self._results.clear()
+        self._ended.clear()
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -469,13 +490,14 @@ class Batch:
                     self._system.forget(path)
 
     def close(self) -> None:
-        """Cancel what runs and leave the workers."""
-        if self._system is not None:
+        """Cancel what runs and leave the workers; a lasting engine keeps them where nothing runs any more."""
+        if self._system is not None and not (self.lasting and self._at_rest()):
             for name in self._handed:
                 self._system.cancel(name)
             self._system.close()
             self._system = None
             managers.remove(self._manager)
+        self._running, self._closed = False, True
         self._flying.clear()
         self._queue.clear()
         self._handed.clear()
@@ -484,6 +506,27 @@ class Batch:
             shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
+
+    def _at_rest(self) -> bool:
+        """Whether the batch system has nothing of this run left; what it knows of its files is forgotten then."""
+        for _ in range(_TRIES):
+            if self._flying or self.system.empty():
+                break
+            self.wait(1.0)  # for those that were taken back
+        if self._flying or not self.system.empty():
+            return False
+        base = self._base()
+        ship = (base / "ship").glob("*")
+        for path in (*ship, *(base / ref.place for ref in self._results.values())):
+            self.system.forget(path)
+        return True
+
+    def abandon(self) -> None:
+        """Begin anew: this process is a fork of the one whose run and workers these are."""
+        if self._system is not None:
+            self._system.abandon()
+        self._system = self.run_dir = self._made_dir = None
+        self.close()
 
 
 def worker_counts(stats: Any) -> tuple[int, ...]:

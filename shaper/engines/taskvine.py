@@ -207,7 +207,13 @@ class _Manager:
                 found[key] = found.get(key, 0) + 1
         return kinds_of(found)
 
+    def empty(self) -> bool:
+        return bool(self._manager.empty())
+
     def close(self) -> None:
         for name in list(self._tasks):
             self.cancel(name)
         self._manager.__del__()
+
+    def abandon(self) -> None:
+        self._manager._taskvine = None  # what its finaliser looks at

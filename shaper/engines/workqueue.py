@@ -184,7 +184,13 @@ class _Queue:
             found[key] = found.get(key, 0) + row["workers"]
         return kinds_of(found)
 
+    def empty(self) -> bool:
+        return bool(self._queue.empty())
+
     def close(self) -> None:
         for name in list(self._ids):
             self.cancel(name)
         self._queue.__del__()  # the one name for it that both generations have
+
+    def abandon(self) -> None:
+        self._queue._work_queue = None  # what its finaliser looks at

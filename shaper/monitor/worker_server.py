@@ -2,9 +2,9 @@
 
 Started by the first `client.py`; later ones find it by the name of its socket. Each client hands in the directory of
 its task; the call runs in a fork of a warm parent, under the same monitor as on the local engine, and the client is
-told when it is taken and when `reply.pkl` is there. A client that goes away (its task was cancelled) takes its call with
-it. The server ends with its worker, or after a time without calls, and leaves nothing behind. A worker that turns to
-another manager clears its folders away, that of its server too: then the next client starts another server.
+told when it is taken and when `reply.pkl` is there. A client that goes away (its task was cancelled) takes its call
+with it. The server ends with its worker, or after a time without calls, and leaves nothing behind. A worker that turns
+to another manager clears its folders away, that of its server too: then the next client starts another server.
 """
 
 from __future__ import annotations
