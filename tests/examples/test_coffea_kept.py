@@ -23,6 +23,7 @@ from coffea.processor import Runner
 
 from shaper.coffea import ShaperExecutor
 from shaper.monitor.sample import children
+from shaper.policy import Fixed
 from tests.conftest import ROOT
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
 
@@ -88,6 +89,19 @@ def test_a_call_that_fails_ends_what_was_kept(executor, fileset):
     warm = parent(executor, fileset)
     with pytest.raises(Exception, match="of the user"):
         runner(executor)(fileset, fails)
+    gone(warm)
+
+
+class Interrupted(Fixed):
+    def judge(self, seen, beliefs, capacity):
+        raise KeyboardInterrupt
+
+
+def test_a_call_that_is_interrupted_ends_what_was_kept(executor, fileset):
+    warm = parent(executor, fileset)
+    executor.policy = Interrupted(100)
+    with pytest.raises(KeyboardInterrupt):
+        runner(executor)(fileset, parents)
     gone(warm)
 
 
