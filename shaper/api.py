@@ -88,7 +88,7 @@ def run(
         raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
     known = _known(warm_start)
     with ExitStack() as stack:
-        ready = _engine(engine, engine_options)
+        ready = engine_of(engine, engine_options)
         stack.callback(ready.close)
         session = Session(stages, ready, policy, run_dir, name, progress, fingerprint, known)
         stack.callback(session.close)
@@ -133,7 +133,13 @@ def _stages(
     return [Stage("processing", given, process, merge)], True
 
 
-def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
+def engine_of(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
+    """Make the engine of a name; an engine object is itself.
+
+    Raises:
+        BadInput: there is none of that name, or it has no such option.
+        EngineMissing: what it needs is not installed.
+    """
     if not isinstance(engine, str):
         if options:
             raise BadInput(f"{', '.join(options)}: give these to the engine object instead")

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shaper.engines import managers, password
+from shaper.engines import forks, managers, password
 from shaper.engines.delivery import Delivery
 from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
@@ -45,6 +45,8 @@ from shaper.types import (
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
+# So often the batch system is asked, each time for up to a second, whether what was taken back has ended.
+_TRIES = 3
 
 
 class Batch:
@@ -67,6 +69,7 @@ class Batch:
 
     name = "batch"
     ssl = False
+    lasting = False
 
     def __init__(
         self,
@@ -107,6 +110,8 @@ class Batch:
         self._patience = Patience(grace_s)
         self._room: Room
         self._short_told = False
+        self._running = self._closed = False
+        forks.inherited(self)
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
@@ -146,15 +151,27 @@ class Batch:
         if code is None:
             raise BadInput(f"stage {stage!r} needs process and merge functions on the {self.name} engine")
         base = self._base()
-        if self._system is None:
+        if not self._running:
+            self._running = True
+            if self._closed:
+                self._begin_anew()
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
             self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
             self._room = Room(base)
-            self._system = self._connect()
+            if self._system is None:
+                self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
         self._shipping.open(stage, code)
+
+    def _begin_anew(self) -> None:
+        """The same engine object in a second run; where it is lasting, with the workers that it has."""
+        self._start_s, self._capacity = time.time(), None
+        self._patience = Patience(self._patience.grace_s)
+        self._results.clear()
+        self._kept.clear()
+        self._ended.clear()
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -415,13 +432,14 @@ class Batch:
                 self._system.forget(path, lost=lost and not ref.durable)
 
     def close(self) -> None:
-        """Cancel what runs and leave the workers."""
-        if self._system is not None:
+        """Cancel what runs and leave the workers; a lasting engine keeps them where nothing runs any more."""
+        if self._system is not None and not (self.lasting and self._at_rest()):
             for name in self._handed:
                 self._system.cancel(name)
             self._system.close()
             self._system = None
             managers.remove(self._manager)
+        self._running, self._closed = False, True
         self._flying.clear()
         self._queue.clear()
         self._patience.aside.clear()
@@ -431,3 +449,24 @@ class Batch:
             shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
+
+    def _at_rest(self) -> bool:
+        """Whether the batch system has nothing of this run left; what it knows of its files is forgotten then."""
+        for _ in range(_TRIES):
+            if self._flying or self.system.empty():
+                break
+            self.wait(1.0)  # for those that were taken back
+        if self._flying or not self.system.empty():
+            return False
+        base = self._base()
+        ship = (base / "ship").glob("*")
+        for path in (*ship, *(base / ref.place for ref in self._results.values())):
+            self.system.forget(path)
+        return True
+
+    def abandon(self) -> None:
+        """Begin anew: this process is a fork of the one whose run and workers these are."""
+        if self._system is not None:
+            self._system.abandon()
+        self._system = self.run_dir = self._made_dir = None
+        self.close()

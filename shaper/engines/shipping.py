@@ -49,18 +49,19 @@ class Shipping:
             raise BadInput(
                 f"environment {self.tarball.path} has {differ}: pack the one that runs this (environment='pack')"
             )
+        here = Place.here()
+        self._place = here if self._delivery.mode == "shared" else replace(here, sys_path=_own(here.sys_path))
         shipped = package()
-        # A worker keeps one server for each: modules that have changed are never asked of an older one.
+        # A worker keeps one server for each: of an older one, calls would find other modules, files or arguments.
         key = self.tarball.digest if self.tarball is not None else ""
-        self._tag = hashlib.sha256(shipped + key.encode() + self._delivery.state().encode()).hexdigest()[:12]
+        state = repr((key, self._delivery.state(), self._place)).encode()
+        self._tag = hashlib.sha256(shipped + state).hexdigest()[:12]
         self._package = self.folder / f"{self._tag}.zip"
         self._package.write_bytes(shipped)
         digest = hashlib.sha256(code.payload).hexdigest()[:12]
         path = self.folder / f"code-{digest}.pkl"
         path.write_bytes(code.payload)
         self._codes[stage] = path, f"{stage} {digest}", needed
-        here = Place.here()
-        self._place = here if self._delivery.mode == "shared" else replace(here, sys_path=_own(here.sys_path))
 
     @property
     def command(self) -> str:

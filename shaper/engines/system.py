@@ -99,7 +99,13 @@ class BatchSystem(Protocol):
     def dismiss(self, count: int) -> int:
         """Tell up to so many idle workers to end; never one that has a job. Return how many were told."""
 
+    def empty(self) -> bool:
+        """Whether it has no jobs, those that were cancelled included."""
+
     def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Touch nothing any more: this process is a fork, the workers are those of its parent."""
 
 
 def worker_counts(stats: Any) -> tuple[int, ...]:

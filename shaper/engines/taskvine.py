@@ -255,7 +255,13 @@ class _Manager:
         # Asked for none it would end all.
         return int(self._manager.workers_shutdown(count)) if count > 0 else 0
 
+    def empty(self) -> bool:
+        return bool(self._manager.empty())
+
     def close(self) -> None:
         for name in list(self._tasks):
             self.cancel(name)
         self._manager.__del__()
+
+    def abandon(self) -> None:
+        self._manager._taskvine = None  # what its finaliser looks at

@@ -204,7 +204,13 @@ class _Queue:
         # Asked for none it would end all.
         return int(self._queue.shutdown_workers(count)) if count > 0 else 0
 
+    def empty(self) -> bool:
+        return bool(self._queue.empty())
+
     def close(self) -> None:
         for name in list(self._ids):
             self.cancel(name)
         self._queue.__del__()  # the one name for it that both generations have
+
+    def abandon(self) -> None:
+        self._queue._work_queue = None  # what its finaliser looks at

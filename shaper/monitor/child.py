@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from numbers import Number
 from typing import Any, NoReturn
 
@@ -69,13 +69,12 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
     status = 1
     try:
         _settle_in(call)
-        before, surroundings = set(sys.modules), _surroundings()
+        last, surroundings = next(reversed(sys.modules)), _surroundings()
         note = _attempt(call, codes)
         io = text("/proc/self/io")
         note.read_bytes = read_bytes(io) if io else None
         if _surroundings() == surroundings:
-            note.imported = tuple(name for name in list(sys.modules) if name not in before and _is_installed(name))
-            note.imported = note.imported[:_IMPORTS_TOLD]
+            note.imported = tuple(name for name in _imported_after(last) if _is_installed(name))[:_IMPORTS_TOLD]
         _write_all(note_fd, pickle.dumps(note))
         status = 0
     except BaseException:  # nothing may pass: this process must not go on as a copy of its parent
@@ -92,6 +91,11 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
 def _surroundings() -> tuple[object, ...]:
     """What an import may depend on: a module that was imported after a change of these must not be imported without."""
     return dict(os.environ), list(sys.path), os.getcwd()  # noqa: PTH109
+
+
+def _imported_after(last: str) -> list[str]:
+    """The modules that came after one of a name, in order; looking at the others would copy the pages they lie on."""
+    return list(takewhile(last.__ne__, reversed(sys.modules)))[::-1]
 
 
 def _is_installed(name: str) -> bool:

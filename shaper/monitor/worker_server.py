@@ -2,9 +2,11 @@
 
 Started by the first `client.py`; later ones find it by the name of its socket. Each client hands in the directory of
 its task; the call runs in a fork of a warm parent, under the same monitor as on the local engine, and the client is
-told when `reply.pkl` is there. A client that goes away (its task was cancelled) takes its call with it. The server ends
-with its worker, or after a time without calls, and leaves nothing behind; an environment that was unpacked for it and
-others goes with the worker. Where nothing may outlive a task, `alone` runs a call without a server.
+told when it is taken and when `reply.pkl` is there. A client that goes away (its task was cancelled) takes its call
+with it. The server ends with its worker, or after a time without calls, and leaves nothing behind; an environment that
+was unpacked for it and others goes with the worker. A worker that turns to another manager clears its folders away,
+that of its server too: then the next client starts another server. Where nothing may outlive a task, `alone` runs a
+call without a server.
 """
 
 from __future__ import annotations
@@ -200,6 +202,8 @@ class _Server:
                 elif not busy and now_s - last_s >= self.idle_s:
                     return False
                 if self.listening in ready:
+                    if not self.calls.home.is_dir():
+                        return False
                     self._accept()
                 for fd in ready:
                     if isinstance(fd, int) and fd in self.clients:
@@ -224,6 +228,8 @@ class _Server:
                 if not part:
                     break
                 hello += part
+            if hello.endswith(b"\n"):
+                connection.sendall(b"+")
         except OSError:
             hello = b""
         if not hello.endswith(b"\n"):
