@@ -34,7 +34,7 @@ class Run:
     """A manager in a process of its own."""
 
     def __init__(self, engine: str, port: int, folder: Path, options: str = "{}") -> None:
-        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  # ended by close()
         name = {"workqueue": "WorkQueue", "taskvine": "TaskVine"}[engine]
         code = SCRIPT.format(engine=name, port=port, options=options)
         self.process = subprocess.Popen(
