@@ -36,6 +36,8 @@ else
     known=${PWD%/*}/shaper-environment-$key
     lock=$known.lock
     while ! read -r environment 2>/dev/null <"$known"; do
+        # The worker has gone, and its directories with it: nobody waits for this.
+        [ -d "$PWD" ] || exit 72
         # A link is made with all that it says, or not at all.
         if ln -s "$$ $PWD" "$lock" 2>/dev/null; then
             trap 'rm -rf "$known.$$" "$lock"' EXIT
