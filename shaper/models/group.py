@@ -20,6 +20,8 @@ _FADING = 0.05  # share of a new observation in what is averaged over the recent
 _LEAST_WAIT = 0.05  # share of its slot time that any attempt is taken to have waited
 # Waiting that is longer than this share of the time without it is for a source that gives no more.
 _WAITING = 0.3
+# Where no more than so many times what it is believed to give is asked for, nothing shows that it gives less.
+_ASKED = 2.5
 # A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
 _EASE = 0.1
 _SOURCES_KEPT = 32
@@ -326,6 +328,9 @@ class GroupBeliefs:
         given = self.recent_beside * self.recent_x / held_s
         # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
         grown_s, grown_alone_s = held_s - wall.median(1.0), alone_s - line.median(1.0)
+        asked = self.recent_beside * self.recent_x / alone_s
+        if known is not None and asked <= _ASKED * known:
+            return max(given, known)
         if held_s >= (1.0 + _WAITING) * alone_s and grown_s >= (1.0 + _WAITING) * grown_alone_s:
             return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
         return known if known is None else max(given, known)

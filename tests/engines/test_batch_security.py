@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,30 +33,27 @@ class Run:
     """A manager in a process of its own."""
 
     def __init__(self, engine: str, port: int, folder: Path, options: str = "{}") -> None:
-        self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  # ended by close()
+        self._out, self._err = folder / "out", folder / "err"
         name = {"workqueue": "WorkQueue", "taskvine": "TaskVine"}[engine]
         code = SCRIPT.format(engine=name, port=port, options=options)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder / "run")], cwd=ROOT, stdout=self._out, stderr=self._err
-        )
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, str(folder / "run")], cwd=ROOT, stdout=out, stderr=err
+            )
 
     def said(self) -> str:
         """On standard error, so far."""
-        self._err.seek(0)
-        return self._err.read()
+        return self._err.read_text()
 
     def value(self) -> list[str]:
         """What it printed in the end; Work Queue 7 prints a warning of its own before."""
         assert self.process.wait(60.0) == 0, self.said()
-        self._out.seek(0)
-        return self._out.read().splitlines()[-1].split()
+        return self._out.read_text().splitlines()[-1].split()
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._out.close()
-        self._err.close()
 
 
 def shaper_workers(*words: str) -> str:
