@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import site
 import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -26,15 +28,26 @@ def package() -> bytes:
     return memory.getvalue()
 
 
+def is_installed(path: Path) -> bool:
+    """Whether a path belongs to this interpreter or its packages, and is not the user's own."""
+    return not _roots().isdisjoint((path.resolve(), *path.resolve().parents))
+
+
+@cache
+def _roots() -> frozenset[Path]:
+    keys = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    names = [*map(sysconfig.get_path, keys), sysconfig.get_config_var("DESTSHARED"), *site.getsitepackages()]
+    return frozenset(Path(name).resolve() for name in [*names, site.getusersitepackages()] if name)
+
+
 def _own_modules() -> Iterator[tuple[str, Path]]:
     """Imported modules that are the user's own; of a package all its modules, since functions import late."""
-    roots = [Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")]
     for name, module in list(sys.modules.items()):
         origin = getattr(module, "__file__", None)
         if name == "__main__" or not origin or not origin.endswith(".py"):
             continue
         path = Path(origin).resolve()
-        if not path.is_file() or _ROOT in path.parents or any(root in path.parents for root in roots):
+        if not path.is_file() or _ROOT in path.parents or is_installed(path):
             continue
         relative = Path(*name.split("."))
         if path.name != "__init__.py":

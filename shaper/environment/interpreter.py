@@ -15,6 +15,8 @@ from shaper.errors import BadInput
 
 _PROBE = Path(__file__).with_name("probe.py")
 _PROBE_S = 120.0
+# A module of packed environments alone.
+STARTUP = "_shaper_environment.py"
 # Written by setuptools for `pip install -e`: a module that maps names of packages to where they lie.
 _FINDER = "_finder.py"
 
@@ -69,7 +71,7 @@ class Interpreter:
         """The same for the same environment: its place, interpreter, packages and versions, when each was installed,
         and sizes and times of what is installed editable. Other files that were changed by hand are not seen."""
         seen: list[object] = [self.version, self.machine, str(self.prefix), sorted(self.distributions.items())]
-        places = [self.executable, *self.records]
+        places = [self.executable, *self.records, self.prefix / "conda-meta" / "history"]
         for folder in [*self.paths, *self.moved.values()]:
             if folder not in self.site_paths:
                 places += importable(folder) if folder.is_dir() else [folder]
@@ -91,6 +93,8 @@ def describe(python: Path | None = None) -> Interpreter:
     """
     program = _program(python)
     told = json.loads(_ask(program, "-E", str(_PROBE)))
+    if (Path(told["stdlib"]) / STARTUP).exists():
+        raise BadInput(f"{told['prefix']} was unpacked from a tarball: use that tarball")
     own = Path(told["purelib"])
     executable = Path(told["executable"])
     root = Path("/shaper-root")

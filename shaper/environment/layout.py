@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from shaper.environment import libraries
-from shaper.environment.interpreter import Interpreter, importable
+from shaper.environment.interpreter import STARTUP, Interpreter, importable
 
 _PATHS, _BUNDLED = PurePath("lib/paths"), PurePath("lib/bundled")
 # Of the standard library: large, and without a use on a worker; and what needs the graphical system or NIS.
@@ -113,8 +113,8 @@ def entries(found: Interpreter) -> list[Entry]:
             ending = place.suffix if place.is_file() else ""
             all_entries += _tree(found, place, there.joinpath(*dotted.split(".")).with_suffix(ending))
     # The last .pth file that is read.
-    all_entries.append(Entry(found.site_below / "~shaper.pth", b"import _shaper_environment\n"))
-    all_entries.append(Entry(stdlib / "_shaper_environment.py", _STARTUP.format(folders=folders).encode()))
+    all_entries.append(Entry(found.site_below / "~shaper.pth", f"import {PurePath(STARTUP).stem}\n".encode()))
+    all_entries.append(Entry(stdlib / STARTUP, _STARTUP.format(folders=folders).encode()))
     binaries = [entry.source for entry in all_entries if isinstance(entry.source, Path) and _is_binary(entry)]
     own = (found.prefix, *found.paths)
     all_entries += [Entry(_BUNDLED / name, path) for name, path in libraries.needed(binaries, own).items()]

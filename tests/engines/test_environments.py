@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from tests.environment.test_pack import tarball_of
 
 MAKERS: dict[str, type[Batch]] = {"workqueue": WorkQueue, "taskvine": TaskVine}
 TASKS = 6
-ROOTS = tuple({sys.prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")})
+ROOTS = tuple({sys.prefix, sysconfig.get_path("purelib")})
 
 
 def act(chunk: Chunk) -> Any:
@@ -111,7 +113,7 @@ def seen(engine: Batch, count: int) -> list[Observation]:
         found.extend(one for one in engine.wait(0.5) if isinstance(one, Observation))
         return len(found) >= count
 
-    until(enough)
+    until(enough, 180)
     return found
 
 
@@ -260,6 +262,53 @@ def test_on_a_shared_file_system_workers_run_it_where_it_lies(engines: Any, pack
     with empty_handed(engine, tmp_path):
         assert ask(engine) == [(42, str(lies))]
         assert unpackings(tmp_path) == 0
+
+
+SCRIPT = """
+import sys
+import shaper
+
+def process(chunk):
+    import only_there
+    return only_there.VALUE * chunk.elements
+
+result = shaper.run({"a": 3000}, process=process, merge=lambda a, b: a + b, engine=sys.argv[1], port=int(sys.argv[2]),
+                    environment="pack", run_dir=sys.argv[3], progress=False)
+print(result.value)
+"""
+
+
+def test_the_environment_that_runs_a_script_is_packed_and_travels(name: str, packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    port = free_port()
+    given = {**os.environ, "PYTHONPATH": str(ROOT), "SHAPER_HOME": str(tmp_path / "home")}
+    python = packed.with_name("environment") / "bin" / "python3"
+    words = [python, tmp_path / "script.py", name, str(port), tmp_path / "run"]
+    tools = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "nobody")}
+    with Worker(PROGRAMS[name], port, tmp_path, environment=tools, more=()):
+        done = subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(42 * 3000)
+
+
+def test_a_tarball_of_conda_pack_is_told_where_it_lies(engines: Any, packed: Path, tmp_path: Path) -> None:
+    conda = tmp_path / "conda.tar.gz"
+    with tarfile.open(packed) as own, tarfile.open(conda, "w:gz", compresslevel=1) as archive:
+        for member in own:
+            archive.addfile(member, own.extractfile(member))
+        script = b"import sys\nopen(sys.prefix + '/told', 'a').write(sys.prefix)\n"
+        for name, content in (("bin/conda-unpack", script), ("conda-meta/history", b"")):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, BytesIO(content))
+
+    def told() -> tuple[str, str, str]:
+        return Path(sys.prefix, "told").read_text(), os.environ["CONDA_PREFIX"], sys.prefix
+
+    engine = engines(environment=conda)
+    with empty_handed(engine, tmp_path):
+        for one in ask(engine, 3, told):
+            assert len(set(one)) == 1
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------

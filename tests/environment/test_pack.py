@@ -49,6 +49,8 @@ def test_it_runs_elsewhere_with_nothing_set_once_the_original_is_gone(tmp_path: 
     assert bare("only-there", path=f"{root}/bin:/usr/bin:/bin") == "42"
     (tmp_path / "link").symlink_to(root / "bin" / f"python{SERIES}")
     assert bare(tmp_path / "link", "-c", "import sys; print(sys.prefix)") == str(root)
+    with pytest.raises(BadInput, match="was unpacked from a tarball: use that tarball"):
+        pack(root)
     # What the caller has set for another Python is not seen; its own libraries are given back.
     theirs = {"PATH": "/usr/bin:/bin", "PYTHONHOME": "/nowhere", "LD_LIBRARY_PATH": "/mine", "HOME": str(tmp_path)}
     say = "import os, site; print(os.environ['LD_LIBRARY_PATH'], site.ENABLE_USER_SITE)"
