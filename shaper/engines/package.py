@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import site
 import sys
 import sysconfig
 import zipfile
@@ -27,6 +28,18 @@ def package() -> bytes:
     return memory.getvalue()
 
 
+def is_installed(path: Path) -> bool:
+    """Whether a path belongs to this interpreter or its packages, and is not the user's own."""
+    return not _roots().isdisjoint((path.resolve(), *path.resolve().parents))
+
+
+@cache
+def _roots() -> frozenset[Path]:
+    keys = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    names = [*map(sysconfig.get_path, keys), sysconfig.get_config_var("DESTSHARED"), *site.getsitepackages()]
+    return frozenset(Path(name).resolve() for name in [*names, site.getusersitepackages()] if name)
+
+
 def own_modules() -> Iterator[tuple[str, Path]]:
     """Imported modules that are the user's own; of a package all its modules, since functions import late."""
     for name, module in list(sys.modules.items()):
@@ -49,10 +62,4 @@ def own_modules() -> Iterator[tuple[str, Path]]:
 def _own_folder(folder: str) -> Path | None:
     """Where a folder of modules really is; None if they are installed, or ours."""
     path = Path(folder).resolve()
-    return None if not _others().isdisjoint((path, *path.parents)) else path
-
-
-@cache
-def _others() -> frozenset[Path]:
-    installed = (Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib"))
-    return frozenset((_ROOT, *installed))
+    return None if _ROOT in (path, *path.parents) or is_installed(path) else path

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from shaper.engines.delivery import Delivery
-from shaper.engines.package import package
+from shaper.engines.package import is_installed, package
 from shaper.engines.system import File
 from shaper.errors import BadInput
 from shaper.monitor import remote, versions
@@ -50,7 +48,8 @@ class Shipping:
                 f"environment {self.tarball.path} has {differ}: pack the one that runs this (environment='pack')"
             )
         here = Place.here()
-        self._place = here if self._delivery.mode == "shared" else replace(here, sys_path=_own(here.sys_path))
+        # Where the user's own modules lie: workers must not look into the environment of this process, but their own.
+        self._place = replace(here, sys_path=tuple(path for path in here.sys_path if not is_installed(Path(path))))
         shipped = package()
         # A worker keeps one server for each: of an older one, calls would find other modules, files or arguments.
         key = self.tarball.digest if self.tarball is not None else ""
@@ -96,9 +95,3 @@ class Shipping:
     def outputs(self, result: Path, reply: Path, *, stays: bool) -> tuple[File, ...]:
         """The result, which comes to where it belongs or stays on the worker, and the reply, which comes."""
         return File(result, remote.RESULT, stays=stays), File(reply, remote.REPLY)
-
-
-def _own(sys_path: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the user's own modules lie: a worker with another environment must not look into that of this process."""
-    roots = {Path(root) for root in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())}
-    return tuple(path for path in sys_path if not any(root in (Path(path), *Path(path).parents) for root in roots))
