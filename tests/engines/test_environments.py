@@ -128,7 +128,12 @@ def ask(engine: Batch, count: int = 1, action: Any = where) -> list[Any]:
 
 def left(folder: Path) -> list[Path]:
     """Environments and homes of servers on a worker's disk."""
-    return [path for kind in ("environment", "server") for path in folder.rglob(f"shaper-{kind}-*")]
+    return [path for path in below(folder) if path.name.startswith(("shaper-environment-", "shaper-server-"))]
+
+
+def below(folder: Path) -> list[Path]:
+    """All that lies there, while a worker may be removing it."""
+    return [Path(root, name) for root, folders, files in os.walk(folder) for name in folders + files]
 
 
 # -- the four modes --------------------------------------------------------------------------------------------------

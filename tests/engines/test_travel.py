@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from shaper.engines.batch import Batch
 from shaper.errors import BadInput
 from shaper.types import Code
-from tests.engines.test_environments import MAKERS, act, add, ask, empty_handed, seen, task
+from tests.engines.test_environments import MAKERS, act, add, ask, below, empty_handed, seen, task
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
 
 SECRET = "-----BEGIN RSA PRIVATE KEY----- of the tests"
@@ -84,7 +85,12 @@ def test_functions_find_the_proxy_and_the_files(engine: Batch, tmp_path: Path) -
 
 def holding(folder: Path) -> list[Path]:
     """Files with the secret."""
-    return [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    found = []
+    for path in below(folder):
+        with suppress(OSError):  # a directory, or gone meanwhile
+            if SECRET.encode() in path.read_bytes():
+                found.append(path)
+    return found
 
 
 def test_a_proxy_that_is_renewed_is_the_one_that_travels(engine: Batch, tmp_path: Path, given: dict[str, Any]) -> None:
