@@ -102,8 +102,8 @@ class _Manager:
         self._sent: dict[str, int] = {}  # when, in us: what is sent again had lost its worker
         self._dispatched = 0
         self._counts: tuple[int, ...] = ()
-        self._lost_files: list[Any] = []
-        self._ended_remakes: set[int] = set()
+        self._look_for_remakes = False
+        self._remakes: set[int] = set()  # those that were told to end
         self._connected: set[str] = set()
         self._connected_at: tuple[int, ...] = ()
         self._seen: tuple[int, ...] = ()
@@ -140,8 +140,8 @@ class _Manager:
 
     def wait(self) -> Sequence[Ended]:
         found: list[Ended] = []
-        if self._lost_files:
-            self._forget_lost()
+        if self._look_for_remakes:
+            self._end_remakes()
         task = self._manager.wait(1)
         while task is not None:
             if str(task.tag) in self._tasks:
@@ -217,23 +217,19 @@ class _Manager:
     def forget(self, path: Path, *, lost: bool = False) -> None:
         known = self._files.pop(path, None)
         if known is not None and lost:
-            self._lost_files.append(known)
+            # It is never forgotten: TaskVine still looks at the tasks that made it, and a worker that is fetching it
+            # from one that went silent crashes.
+            self._look_for_remakes = True
         elif known is not None:
             self._manager.undeclare_file(known)
 
-    def _forget_lost(self) -> None:
-        """A lost file that a waiting task asks for is made again by a task of TaskVine's own, which it still looks at
-        after it was freed with the file: it has to have ended before."""
+    def _end_remakes(self) -> None:
+        """A lost file that a waiting task asks for is made again by a task of TaskVine's own, past our accounts."""
         ours = set(self._manager._task_table)
-        others = [int(row["task_id"]) for row in self._manager.status("tasks") if int(row["task_id"]) not in ours]
-        for number in others:
-            if number not in self._ended_remakes:
-                self._manager.cancel_by_task_id(number)
-        self._ended_remakes = set(others)
-        if not others:
-            for file in self._lost_files:
-                self._manager.undeclare_file(file)
-            self._lost_files.clear()
+        remakes = {int(row["task_id"]) for row in self._manager.status("tasks")} - ours
+        for number in remakes - self._remakes:
+            self._manager.cancel_by_task_id(number)
+        self._remakes, self._look_for_remakes = remakes, bool(remakes)
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._manager.stats
