@@ -95,6 +95,9 @@ class _Manager:
         half_s = max(1, round(silent_s / 2))
         self._manager.tune("keepalive-interval", half_s)
         self._manager.tune("keepalive-timeout", half_s)
+        # Where it stops in the middle of an answer, the manager would do nothing else for an hour.
+        for name in ("long-timeout", "min-transfer-timeout"):
+            self._manager.tune(name, 2 * half_s)
         self._tasks: dict[str, Any] = {}
         self._calls: dict[str, Any] = {}
         self._files: dict[Path, Any] = {}

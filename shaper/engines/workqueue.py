@@ -79,6 +79,9 @@ class _Queue:
         half_s = max(1, round(silent_s / 2))
         self._queue.specify_keepalive_interval(half_s)
         self._queue.specify_keepalive_timeout(half_s)
+        # Where it stops in the middle of an answer, the manager would do nothing else for an hour.
+        for name in ("long-timeout", "min-transfer-timeout"):
+            self._queue.tune(name, 2 * half_s)
         self._ids: dict[str, int] = {}
         self._tasks: dict[int, Any] = {}
         self._unwanted: dict[int, Any] = {}  # taken back, and not running yet
