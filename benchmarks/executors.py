@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from shaper.monitor.supervisor import adopt_orphans
 
 CHUNKSIZES = (100_000, 10_000, 1_000)  # so that the fastest is likely known early
 CORES, MEMORY_MIB = 2, 4000
-# So many workers are ended for memory before a run has failed.
-WORKERS = 6
-POLL_S = 0.05
+# A run that has used up so many workers has failed.
+WORKERS = 4
+POLL_S, LONG_S = 0.05, 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Found:
     more: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        ended = f", {self.workers_ended} workers ended for memory" if self.workers_ended else ""
-        return (f"{self.s:.1f} s" if self.s is not None else f"did not finish: {self.why}") + ended
+        if self.s is None:
+            return f"did not finish: {self.why}"
+        return f"{self.s:.1f} s" + (f", {self.workers_ended} workers ended for memory" if self.workers_ended else "")
 
     def as_json(self) -> dict[str, Any]:
         """For the figures."""
@@ -83,6 +85,7 @@ class Found:
 def timed(run: Run) -> Found:
     """Start the manager's process and its worker, and watch them."""
     adopt_orphans()  # warm servers leave their worker's session
+    ours = frozenset(sample.children(os.getpid()))
     port, end_s, found = free_port(), time.monotonic() + run.deadline_s, Found()
     with tempfile.TemporaryDirectory(prefix="shaper-bench-") as folder:
         said, log = Path(folder) / "said", Path(folder) / "log"
@@ -90,14 +93,15 @@ def timed(run: Run) -> Found:
         with said.open("w") as out, log.open("w") as err:
             command = [sys.executable, "-m", "benchmarks.executors", "--one", *map(str, words)]
             manager = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)
+        ours |= {manager.pid}
         worker = _started(run, port, folder, 0)
         try:
             while manager.poll() is None:
                 if time.monotonic() > end_s:
                     found.why = f"not done after {run.deadline_s:.0f} s"
                     return found
-                if run.cap and worker is not None and _over(run, manager.pid):
-                    end_all(_workers_side(manager.pid))
+                if run.cap and worker is not None and used_mib(_others(ours), run.memory_mib) > run.memory_mib:
+                    end_all(_others(ours))
                     worker.end()
                     found.workers_ended += 1
                     if found.workers_ended == WORKERS:
@@ -113,7 +117,7 @@ def timed(run: Run) -> Found:
             found.s = found.more.pop("s")
             return found
         finally:
-            end_all([manager.pid, *_workers_side(manager.pid)])
+            end_all([manager.pid, *_others(ours)])
             manager.wait()
             if worker is not None:
                 worker.end()
@@ -125,14 +129,10 @@ def _started(run: Run, port: int, folder: str, number: int) -> Worker | None:
     return Worker(run.engine, port, Path(folder) / f"worker-{number}", cores=CORES, memory_mib=run.memory_mib)
 
 
-def _workers_side(manager: int) -> list[int]:
-    """All processes below this one that are not the manager's."""
-    below = sample.children(sample.os.getpid())
-    return [pid for top in below if top != manager for pid in (top, *sample.descendants(top))]
-
-
-def _over(run: Run, manager: int) -> bool:
-    return used_mib(_workers_side(manager), run.memory_mib) > run.memory_mib
+def _others(ours: frozenset[int]) -> list[int]:
+    """All processes below this one but for some children: those of the workers."""
+    tops = [pid for pid in sample.children(os.getpid()) if pid not in ours]
+    return [pid for top in tops for pid in (top, *sample.descendants(top))]
 
 
 def analyse(kind: str, chunksize: int, data: Path, port: int, folder: Path, memory_mib: int, cap: bool) -> Any:
@@ -178,21 +178,18 @@ def analyse(kind: str, chunksize: int, data: Path, port: int, folder: Path, memo
 
 def compare(*, quick: bool, data: Path, events: int | None, rounds: int | None) -> dict[str, Any]:
     """The grid, its winner again beside ours, and the case with a cap; what could not be measured is None."""
-    settings = Settings(40_000 if quick else 1_600_000, 6 if quick else 24, 6 if quick else 26)
+    settings = Settings(20_000, 4, 6) if quick else Settings(1_600_000, 24, 26)
     if events is not None:
-        settings = Settings(events, settings.files, settings.coefficients)
-    rounds = rounds or (2 if quick else 5)
+        settings = replace(settings, events=events)
+    rounds = rounds or (1 if quick else 5)
     say(f"generating {settings.events} events in {settings.files} files, if they are not there")
     folder = data / str(settings.events)
     generate(settings, folder)
-    reference = None if _taskvine() else "workqueue"
-    ours = f"ours-{reference or 'taskvine'}"
+    coffeas, ours = (["taskvine", "futures"], "ours-taskvine") if _taskvine() else (["futures"], "ours-workqueue")
     finished: dict[tuple[str, int], float] = {}
     outcomes: set[str] = set()
 
-    def go(kind: str, chunksize: int) -> Found:
-        # Whoever takes three times as long as the best so far has lost.
-        deadline_s = max(60.0, 3 * min(finished.values())) if finished else 3600.0
+    def go(kind: str, chunksize: int, deadline_s: float = LONG_S) -> Found:
         found = timed(Run(kind, chunksize, folder, deadline_s))
         if found.s is not None:
             finished[kind, chunksize] = min(found.s, finished.get((kind, chunksize), found.s))
@@ -200,11 +197,15 @@ def compare(*, quick: bool, data: Path, events: int | None, rounds: int | None) 
         say(f"{kind} from {chunksize}: {found}")
         return found
 
-    kinds = ("taskvine", "futures", ours) if reference is None else ("futures", ours)
-    grid = {kind: {str(size): go(kind, size).as_json() for size in CHUNKSIZES} for kind in kinds}
+    grid: dict[str, dict[str, Any]] = {kind: {} for kind in (*coffeas, ours)}
+    for kind in grid:
+        for size in CHUNKSIZES:
+            # A size that takes three times as long as another one has lost.
+            own = [s for (name, _), s in finished.items() if name == kind]
+            grid[kind][str(size)] = go(kind, size, max(60.0, 3 * min(own)) if own else LONG_S).as_json()
     figures: dict[str, Any] = {"events": settings.events, "files": settings.files, "ours": ours, "grid": grid}
     contenders = {f"ours_from_{size}": (ours, size) for size in CHUNKSIZES}
-    for kind in kinds[:-1]:
+    for kind in coffeas:
         sizes = [size for size in CHUNKSIZES if (kind, size) in finished]
         if sizes:
             best = min(sizes, key=lambda size: finished[kind, size])
@@ -217,7 +218,7 @@ def compare(*, quick: bool, data: Path, events: int | None, rounds: int | None) 
         order = list(contenders.items())
         for name, what in order[number % len(order) :] + order[: number % len(order)]:
             rows[name].append(go(*what).s)
-    figures["s"] = {name: spread([s for s in values if s is not None]) for name, values in rows.items() if any(values)}
+    figures["s"] = {name: spread([s for s in times if s]) for name, times in rows.items() if any(times)}
     for best in ("taskvine_best", "futures_best"):
         if best in rows:
             figures[f"over_{best}"] = {name: _ratio(rows[name], rows[best]) for name in rows if name.startswith("ours")}
@@ -228,14 +229,14 @@ def compare(*, quick: bool, data: Path, events: int | None, rounds: int | None) 
 
 
 def _ratio(above: list[float | None], below: list[float | None]) -> dict[str, float] | None:
-    pairs = [(a, b) for a, b in zip(above, below, strict=True) if a is not None and b is not None]
-    return paired_ratio(*zip(*pairs, strict=True)) if pairs else None  # type: ignore[misc]
+    """None where one did not finish."""
+    first, second = ([s for s in times if s is not None] for times in (above, below))
+    return paired_ratio(first, second) if len(first) == len(second) == len(above) else None
 
 
 def capped(best: int, data: Path, *, quick: bool) -> dict[str, Any]:
-    """Four large files and a worker of little memory, from the best chunksize and from one 100 times too large."""
-    settings = Settings(160_000 if quick else 800_000, 4, 6 if quick else 26)
-    memory_mib = 900 if quick else 1600
+    """Four large files and a worker of little memory: a tenth of the best chunksize, and 100 times it."""
+    settings, memory_mib = (Settings(240_000, 4, 26), 1000) if quick else (Settings(800_000, 4, 26), 1600)
     folder = data / f"large-{settings.events}"
     generate(settings, folder)
     figures: dict[str, Any] = {
@@ -243,11 +244,11 @@ def capped(best: int, data: Path, *, quick: bool) -> dict[str, Any]:
         "resource_monitor": shutil.which("resource_monitor") is not None,
     }
     for name, kind, chunksize in (
-        ("taskvine_best", "taskvine", best // 10),
+        ("taskvine_tenth", "taskvine", best // 10),
         ("ours_too_large", "ours-taskvine", best * 100),
         ("taskvine_too_large", "taskvine", best * 100),
     ):
-        found = timed(Run(kind, chunksize, folder, 120.0 if quick else 900.0, memory_mib, cap=True))
+        found = timed(Run(kind, chunksize, folder, 240.0 if quick else 900.0, memory_mib, cap=True))
         say(f"with a cap of {memory_mib} MiB per worker, {kind} from {chunksize}: {found}")
         figures[name] = {"chunksize": chunksize, **found.as_json()}
     return figures
