@@ -36,7 +36,7 @@ def test_workers_are_started_for_the_manager_that_runs_and_ended(tmp_path: Path)
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
 
     nobody = shaper_workers("start")
