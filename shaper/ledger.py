@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shaper.errors import BadInput, Broken
 from shaper.reduction import Reduction, Result, merged, unsaved_since_s
@@ -49,7 +49,12 @@ _TOO_LARGE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """A stage as the ledger needs it: no functions, counted sources."""
+    """A stage as the ledger needs it: no functions, counted sources.
+
+    Args:
+        done: durable results of earlier sessions.
+        skipped: what earlier sessions left out, and why.
+    """
 
     name: str
     sources: tuple[Source, ...]
@@ -57,6 +62,8 @@ class StagePlan:
     category: str = "processing"
     mode: Mode = "split"
     ordered: bool = False
+    done: tuple[Result, ...] = ()
+    skipped: tuple[tuple[Span, str], ...] = ()
 
     @property
     def merge_category(self) -> str:
@@ -156,6 +163,7 @@ class Ledger:
         self.session = session
         self._stages: dict[str, _Stage] = {}
         self._number = 0
+        self._blocked: dict[str, str] = {}
         self.add(stages)
 
     # -- what there is -------------------------------------------------------------------------------------------
@@ -176,10 +184,10 @@ class Ledger:
             for source in sources:
                 if source.elements:
                     self._return(stage, Span(source, source.start, source.stop))
+            self._restore(stage, plan.done, plan.skipped)
 
-    def restore(self, stage_name: str, results: Iterable[Result], skipped: Iterable[tuple[Span, str]] = ()) -> None:
-        """Account for durable results and skipped spans of earlier sessions, before the first release."""
-        stage = self._stages[stage_name]
+    def _restore(self, stage: _Stage, results: Iterable[Result], skipped: Iterable[tuple[Span, str]]) -> None:
+        """Account for durable results and skipped spans of earlier sessions."""
         done: list[Span] = []
         for result in results:
             done += self._spans(stage, result.ranges)
@@ -189,12 +197,30 @@ class Ledger:
             done.append(span)
             stage.skipped.append((span, reason))
             stage.dropped_elements += len(span)
-        for group in stage.groups.values():
+        for group in stage.groups.values() if done else ():
             before = group.pending_elements
             group.pending = deque(without(group.pending, done))
             group.pending_elements = sum(map(len, group.pending))
             stage.pending_elements += group.pending_elements - before
             self._touch(stage, group)
+
+    def __contains__(self, stage: str) -> bool:
+        return stage in self._stages
+
+    def state(self, stage: str) -> Literal["open", "done", "failed"]:
+        """How a stage stands; `open` also where it is not here yet."""
+        if stage in self._blocked:
+            return "failed"
+        known = self._stages.get(stage)
+        if known is None or not known.finished:
+            return "open"
+        return "failed" if known.given_up or known.faults else "done"
+
+    def block(self, stage: str, reason: str) -> None:
+        """Never begin a stage, which may not be here yet; it is missing for this reason."""
+        self._blocked[stage] = reason
+        if stage in self._stages:
+            self._abandon(self._stages[stage], reason)
 
     @property
     def finished(self) -> bool:
@@ -538,8 +564,10 @@ class Ledger:
 
     def missing(self) -> list[str]:
         """One line for each part that has no result: what and why."""
-        lines = []
-        for stage in self._stages.values():
+        lines = [f"stage {name!r}: {reason}" for name, reason in self._blocked.items()]
+        for name, stage in self._stages.items():
+            if name in self._blocked:
+                continue
             lines += [f"{span}: {reason}" for span, reason in _joined(stage.given_up)]
             lines += stage.faults
         return lines

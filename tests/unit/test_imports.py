@@ -25,11 +25,12 @@ ALLOWED = {
     "monitor": BASE | {"monitor"},
     "engines": BASE | {"monitor", "engines"},
     "journal": CORE | {"ledger"},
-    "records": CORE | {"models"},
+    "records": CORE | {"models", "ledger"},
     "tally": CORE | {"models", "records"},
-    "report": CORE | {"models", "records", "tally", "report"},
+    "report": CORE | {"models", "ledger", "records", "tally", "report"},
     "code": BASE,
     "failed": BASE | {"models"},
+    "arrivals": CORE | {"ledger"},
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "ledger", "loop", "models", "policy")
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
