@@ -24,6 +24,7 @@ from shaper.types import (
     Mode,
     Observation,
     Outcome,
+    Pause,
     Resources,
     Retry,
     Shape,
@@ -80,6 +81,7 @@ class Waiting(NamedTuple):
     reason: str
     losses: int = 0
     waits: bool = False
+    pause: Pause | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +96,20 @@ class _Group:
     in_flight: int = 0
     in_flight_elements: int = 0
     seen: GroupBacklog | None = None  # cache of the last backlog row, None when it changed
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it runs or will run again by itself."""
+        return not self.in_flight and not self.waiting
+
+    def due(self, now_s: float) -> Waiting | None:
+        """Take the first piece that waits and whose pause is over."""
+        for _ in range(len(self.waiting)):
+            again = self.waiting.popleft()
+            if again.pause is None or again.pause.until_s <= now_s:
+                return again
+            self.waiting.append(again)
+        return None
 
     def backlog(self) -> GroupBacklog:
         if self.seen is None:
@@ -227,6 +243,15 @@ class Ledger:
         """Whether nothing is left to process or merge."""
         return all(stage.finished for stage in self._stages.values())
 
+    def pausing(self, now_s: float) -> bool:
+        """Whether some of what waits does so for its time to come."""
+        return any(
+            again.pause is not None and again.pause.until_s > now_s
+            for stage in self._stages.values()
+            for group in stage.open_groups.values()
+            for again in group.waiting
+        )
+
     @property
     def backlog(self) -> Backlog:
         """What is left; costs the groups shown, not the sources nor the tasks in flight."""
@@ -258,13 +283,16 @@ class Ledger:
 
     # -- release -------------------------------------------------------------------------------------------------
 
-    def release(self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None) -> list[Task]:
+    def release(
+        self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None, now_s: float = math.inf
+    ) -> list[Task]:
         """Cut and return the tasks that bring every shape to the number it wants in flight.
 
         Args:
             shapes: what the policy wants.
             allocate: the policy's resources for a piece of work.
             most_mib: memory of the largest worker; a retry that was promised more, by one that left, gets this.
+            now_s: of the engine's clock; what pauses until later stays.
         """
         tasks: list[Task] = []
 
@@ -283,9 +311,11 @@ class Ledger:
                 continue
             group = stage.groups[shape.group]
             while group.in_flight < shape.in_flight and (group.waiting or group.pending):
-                if group.waiting:
-                    again = group.waiting.popleft()
-                    work = again.work
+                due = group.due(now_s)
+                if due is None and (not group.pending or not (shape.fresh or group.idle)):
+                    break
+                if due is not None:
+                    again, work = due, due.work
                     if again.resources is None and work.elements > _TOO_LARGE * shape.elements:
                         self._cut_anew(stage, group, work)
                         continue
@@ -387,6 +417,7 @@ class Ledger:
             again.losses,
             len(self.in_flight),
             durable,
+            again.pause,
         )
         self.in_flight[task.id] = task
         return task
@@ -636,7 +667,8 @@ class Ledger:
 def _again(seen: Observation, verdict: Retry) -> Waiting:
     task = seen.task
     losses = task.losses + (seen.outcome is Outcome.LOST)
-    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses, verdict.waits)
+    pause = verdict.pause or task.pause
+    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses, verdict.waits, pause)
 
 
 def _must_last(stage: _Stage, inputs: Sequence[Result], save_before_s: float | None) -> bool:

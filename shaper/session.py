@@ -136,12 +136,13 @@ class Session:
         self._before = ledger.settled_elements
         tally = Tally()
         recorder = self._recorder(ledger, session)
+        known = self._begin_with()
         watches: list[Watch] = [tally]
         if recorder is not None:
             watches.append(recorder)
         if self.run_dir is not None:
             watches.append(FailedWork(self.run_dir, list(self.codes.values())))
-        watches += self._progress(ledger)
+        watches += [*self._wants(known), *self._progress(ledger)]
         together = _Watches(watches)
         waiting = [stage for stage in self.stages if stage.after]
         inbox = arrivals.Arrivals(waiting, ledger, self.engine.fetch, self._added, here=self.engine.name == "simulated")
@@ -156,7 +157,7 @@ class Session:
                 inbox,
                 together,
                 tick_s=1.0 if simulated else 0.25,
-                beliefs=self._begin_with(),
+                beliefs=known,
             )
             values = self._outcome(ledger, together)
             status = "done"
@@ -291,6 +292,14 @@ class Session:
         self._closing.callback(shown.close)
         self._growing.append(shown)
         return [shown]
+
+    def _wants(self, known: Beliefs) -> list[Watch]:
+        """Says what workers are wanted, where there are workers to be started."""
+        from shaper.workers.wants import Announced, Wants
+
+        if not isinstance(self.engine, Announced):
+            return []
+        return [Wants(self.engine, known, getattr(self.policy, "settings", None))]
 
     def _tell_stopped(self, ledger: Ledger) -> None:
         if self.run_dir is not None:
