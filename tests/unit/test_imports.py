@@ -18,7 +18,9 @@ ALLOWED = {
     "dataset": BASE,
     "work": BASE,
     "reduction": BASE | {"work"},
-    "ledger": CORE,
+    "pieces": CORE,
+    "account": CORE | {"pieces"},
+    "ledger": CORE | {"pieces", "account"},
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
     "loop": CORE | {"ledger", "models", "policy", "engines"},
@@ -33,7 +35,21 @@ ALLOWED = {
     "failed": BASE | {"models"},
     "arrivals": CORE | {"ledger"},
 }
-PURE = ("types", "errors", "units", "dataset", "work", "reduction", "ledger", "loop", "models", "policy")
+PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
+PURE += ("models", "policy")
+    "types",
+    "errors",
+    "units",
+    "dataset",
+    "work",
+    "reduction",
+    "pieces",
+    "account",
+    "ledger",
+    "loop",
+    "models",
+    "policy",
+)
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
