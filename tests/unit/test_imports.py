@@ -37,19 +37,6 @@ ALLOWED = {
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
 PURE += ("models", "policy")
-    "types",
-    "errors",
-    "units",
-    "dataset",
-    "work",
-    "reduction",
-    "pieces",
-    "account",
-    "ledger",
-    "loop",
-    "models",
-    "policy",
-)
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
