@@ -17,11 +17,12 @@ alarm comes once in some 20,000 runs. What has changed is believed to be the amo
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _TOLERATED, _ALARM = 1.0, 4.5
 _LEAST = 0.05  # changes by less than this are not worth a regime, however certain
-_BELONGS = 2.0  # z up to which a run may be one of an earlier regime
+_DOUBTFUL, _BELONGS = 3.0, 2.0  # z from which a run is hardly one of today's, and to which one of an earlier regime
 
 
 def surprise(error: float, deviation: float, freedom: float) -> float:
@@ -67,13 +68,14 @@ class Watch:
         return self.slower_runs if self.slower >= self.faster else self.faster_runs
 
 
-def earlier_regime(errors: dict[int, tuple[float, float]], freedom: float) -> int | None:
-    """The earlier regime that a surprising run belongs to, if any.
+def earlier_regime(z: float, earlier: Mapping[int, float]) -> int | None:
+    """The earlier regime that a surprising run belongs to, if any: a single straggler is over with the next run.
 
     Args:
-        errors: per regime the error of ln T and the deviation stated for it.
-        freedom: degrees of freedom of the deviations.
+        z: the run's surprise in today's regime.
+        earlier: its surprise in each other.
     """
-    found = {regime: abs(surprise(error, sd, freedom)) for regime, (error, sd) in errors.items()}
-    best = min(found, key=lambda regime: found[regime], default=None)
-    return best if best is not None and found[best] <= _BELONGS else None
+    best = min(earlier, key=lambda regime: abs(earlier[regime]), default=None)
+    if best is None or abs(z) < _DOUBTFUL or abs(earlier[best]) > _BELONGS:
+        return None
+    return best

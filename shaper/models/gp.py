@@ -30,6 +30,7 @@ from threadpoolctl import ThreadpoolController
 
 Array = NDArray[np.float64]
 _AMPLITUDE2, _LENGTH, _NOISE2 = (1e-2, 1e3), (0.3, 20.0), (0.25, 4.0)  # bounds
+_FAR = 20.0  # logarithms beyond this are taken as this
 _GRID_AMPLITUDE2, _GRID_LENGTH, _GRID_NOISE2 = (0.3, 1.0, 3.0, 10.0, 100.0), (0.5, 1.5, 5.0), (0.5, 1.0, 2.0)
 
 
@@ -39,6 +40,12 @@ class Kernel(NamedTuple):
     amplitude2: float = 1.0
     lengths: tuple[float, ...] = (1.0, 1.0, 1.0)
     noise2: float = 1.0
+
+
+def coordinates(points: Array) -> Array:
+    """Inputs of a process at (s, gamma, load), (n, 3): logarithms, because what matters about each is its factor."""
+    s, gamma, load = points.T
+    return np.clip(np.column_stack([np.log(s), np.log(gamma), np.log1p(load)]), -_FAR, _FAR)
 
 
 def tuned(x: Array, y: Array, start: Kernel) -> tuple[Kernel, bool]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shaper.models.surface import Surface
 
 _EARLIER_REGIMES = 4  # so many regimes before today's are remembered
+_CHANGES_KEPT = 10
 _EARLY = 8  # runs of a regime until which near ties are decided by what they teach
 
 
@@ -147,6 +148,8 @@ class ParallelismModel:
             if gains.max() > 1e-4:
                 return decision.least(-gains), f"largest expected improvement, {gains.max():.1%}; {self._known(surface)}"
         s = decision.least(costs)
+        if s == 1 and sum(run.s > 1 for run in self.runs) < 2:
+            return 2, f"one task seems best, which only a second look at more can confirm; {self._known(surface)}"
         today = [run.s for run, regime in zip(self.runs, self.regimes, strict=True) if regime == self.regimes[-1]]
         if self.settings.tie and len(today) < _EARLY:
             other = decision.least_known(costs, self.settings.tie, today)
@@ -171,18 +174,25 @@ class ParallelismModel:
             return (0,), self.watch, self.changes
         today = self.regimes[-1]
         regimes = [*self.regimes, today]
-        error, deviation = self.surface.error(run)
         freedom = self.surface.curve.freedom
-        watch = self.watch.after(error, surprise(error, deviation, freedom))
+        error, deviation = self.surface.error(run)
+        z = surprise(error, deviation, freedom)
+        numbers = dict(zip(self.regimes, _numbered(self.regimes), strict=True))
+        earlier = {
+            regime: surprise(*self.surface.error(run, number), freedom)
+            for regime, number in numbers.items()
+            if regime != today
+        }
+        back = earlier_regime(z, earlier)
+        if back is not None:
+            regimes[-1] = back
+            return tuple(regimes), Watch(), (*self.changes, self.seen + 1)[-_CHANGES_KEPT:]
+        watch = self.watch.after(error, z)
         changed = min(watch.changed_runs, len(regimes))
         if not changed:
             return tuple(regimes), watch, self.changes
-        numbers = dict(zip(self.regimes, _numbered(self.regimes), strict=True))
-        errors = {regime: self.surface.error(run, number) for regime, number in numbers.items() if regime != today}
-        found = earlier_regime(errors, freedom)
-        regime = found if found is not None else max(regimes) + 1
-        regimes[-changed:] = [regime] * changed
-        return tuple(regimes), Watch(), (*self.changes[-9:], self.seen + 2 - changed)
+        regimes[-changed:] = [max(regimes) + 1] * changed
+        return tuple(regimes), Watch(), (*self.changes, self.seen + 2 - changed)[-_CHANGES_KEPT:]
 
 
 def _numbered(regimes: tuple[int, ...]) -> list[int]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaper.models.gp import Array, Kernel, Process, tuned
+from shaper.models.gp import Array, Kernel, Process, coordinates, tuned
 
 _USUAL = 0.05  # size of a residual of ln T
 _FEW = 4  # runs below which the kernel is not sought
 _LEAST_PART = 0.05  # G4
-_SPREAD = 3.0  # inputs as written are divided so that the largest is this
+_SPREAD, _FAR = 3.0, 1e6  # inputs as written are divided so that the largest seen is the one; larger than the other is as far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,4 @@ def points_of(rows: Sequence[tuple[float, float, float]]) -> Array:
 
 
 def _inputs(points: Array, logs: bool, scale: Array) -> Array:
-    if not logs:
-        return points / scale
-    s, gamma, load = points.T
-    return np.clip(np.column_stack([np.log(s), np.log(gamma), np.log1p(load)]), -20.0, 20.0)
+    return coordinates(points) if logs else np.minimum(points, _FAR * scale) / scale

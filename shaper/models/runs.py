@@ -9,6 +9,7 @@ from numbers import Integral
 from shaper.errors import BadInput
 
 _UPPER = 1.645  # 95 % of a normal distribution lie below so many standard deviations
+_LEAST_S, _MOST_S = 1e-12, 1e15  # what can be a duration, and be computed with
 _LARGEST = 690.0  # of a logarithm, so that its exponential is finite
 
 
@@ -20,7 +21,7 @@ class Run:
         s: parallelism: into how many tasks it was cut, or how many cores the task had.
         gamma: size of its input over that of the baseline.
         load: sum of the parallelism of what ran beside it.
-        wall_s: from its start to the end of its slowest task.
+        wall_s: from its start to the end of its slowest task, 1e-12 to 1e15.
 
     Raises:
         BadInput: s below 1; gamma or wall_s not positive and finite; load negative or not finite.
@@ -33,7 +34,11 @@ class Run:
 
     def __post_init__(self) -> None:
         checked(self.gamma, self.load, self.s, "s")
-        _positive("wall_s", self.wall_s, "a clock that was set back? Leave this run out")
+        if not _LEAST_S <= self.wall_s <= _MOST_S:
+            raise BadInput(
+                f"wall_s is {self.wall_s!r}: wanted seconds above 0, {_LEAST_S:g} to {_MOST_S:g}; "
+                "if the clock was set, leave this run out"
+            )
 
     @property
     def point(self) -> tuple[float, float, float]:
@@ -73,7 +78,8 @@ def checked(gamma: float, load: float, s: int, name: str = "s_max") -> None:
     """
     if not isinstance(s, Integral) or s < 1:
         raise BadInput(f"{name} is {s!r}: a parallelism is an integer from 1 on")
-    _positive("gamma", gamma, "the input's size over the baseline's")
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise BadInput(f"gamma is {gamma!r}: the input's size over the baseline's is a finite number above 0")
     if not (math.isfinite(load) and load >= 0):
         raise BadInput(f"load is {load!r}: the parallelism of what runs beside it is 0 or more")
 
@@ -86,11 +92,6 @@ def checked_urgency(urgency: float) -> None:
     """
     if not urgency > 0:
         raise BadInput(f"urgency is {urgency!r}: wanted more than 0 (0.5 money, 1 the rule, infinity time alone)")
-
-
-def _positive(name: str, value: float, hint: str) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise BadInput(f"{name} is {value!r}: wanted a finite number above 0 ({hint})")
 
 
 def estimate_of(log_mean: float, variance: float, n: int) -> Estimate:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaper.models.gp import Array, Kernel, Process, noise_alone, tuned
+from shaper.models.gp import Array, Kernel, Process, coordinates, noise_alone, tuned
 from shaper.models.runs import Estimate, Run, estimate_of
 from shaper.models.usl import Curve, fit
 
 _FEW = 12  # runs below which five parameters of a kernel cannot be told from noise
-_WORTH = 1.0  # a process speaks where it makes the residuals more likely by so much, in logarithms
+_WORTH = 3.0  # a process speaks where it makes the residuals e^3, twenty times, as likely as noise alone does
 _STRAGGLER = 4.0  # residuals count up to so many standard deviations
 _EARLIER_COUNTS = 0.5  # what a run from before a change counts
-_FAR = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +42,7 @@ class Surface:
         variance = self.curve.variance(jacobian)
         if self.process is None:
             return mean, variance
-        more, unsure = self.process.at(_coordinates(points))
+        more, unsure = self.process.at(coordinates(points))
         noise = self.curve.noise
         return mean + noise * more, variance + noise**2 * unsure
 
@@ -52,7 +51,7 @@ class Surface:
         mean, jacobian = self.curve.log_times(points)
         away = jacobian @ rng.multivariate_normal(np.zeros(len(self.curve.theta)), self.curve.covariance)
         return mean + away if self.process is None else mean + away + self.curve.noise * self.process.at(
-            _coordinates(points)
+            coordinates(points)
         )[0]
 
     def estimate(self, point: tuple[float, float, float]) -> Estimate:
@@ -83,14 +82,9 @@ def learnt(runs: Sequence[Run], regimes: Sequence[int], kernel: Kernel | None) -
         return Surface(curve, None, start, None, len(runs))
     left = (np.log(times_s) - curve.log_times(points, labels)[0]) / curve.noise
     left = np.clip(left, -_STRAGGLER, _STRAGGLER)
-    x = _coordinates(points)
+    x = coordinates(points)
     found, by_sklearn = tuned(x, left, start)
     process = Process.of(x, left, found)
     speaks = process.log_likelihood - noise_alone(left) >= _WORTH
     return Surface(curve, process if speaks else None, found, by_sklearn, len(runs))
 
-
-def _coordinates(points: Array) -> Array:
-    """(ln s, ln gamma, ln(1 + load)): what matters about each is its factor."""
-    s, gamma, load = points.T
-    return np.clip(np.column_stack([np.log(s), np.log(gamma), np.log1p(load)]), -_FAR, _FAR)
