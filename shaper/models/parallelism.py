@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _EARLIER_REGIMES = 4  # so many regimes before today's are remembered
 _CHANGES_KEPT = 10
+# One task teaches nothing about more, so a straggling probe would be believed for ever: where two cost at most this much
+# more (in logarithms), they are run once before one is settled for.
+_SECOND_LOOK = 0.1
 _EARLY = 8  # runs of a regime until which near ties are decided by what they teach
 
 
@@ -148,7 +151,7 @@ class ParallelismModel:
             if gains.max() > 1e-4:
                 return decision.least(-gains), f"largest expected improvement, {gains.max():.1%}; {self._known(surface)}"
         s = decision.least(costs)
-        if s == 1 and sum(run.s > 1 for run in self.runs) < 2:
+        if s == 1 and costs[1] < costs[0] + _SECOND_LOOK and sum(run.s > 1 for run in self.runs) < 2:
             return 2, f"one task seems best, which only a second look at more can confirm; {self._known(surface)}"
         today = [run.s for run, regime in zip(self.runs, self.regimes, strict=True) if regime == self.regimes[-1]]
         if self.settings.tie and len(today) < _EARLY:
