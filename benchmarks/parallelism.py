@@ -163,7 +163,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures["left_out_s"] = {label: left_out(make) for label, make in BASELINES.items()}
     decisions = np.concatenate([one.decision_ms[WINDOW + 1 :] for one in kept["usual", "default"]])
     figures["decision_ms"] = spread(decisions)
-    say(f"{ {key: figures[key] for key in ('usual, 1.3 times from run 30', 'usual, gamma 1, no drift', 'left_out_s')} }")
+    say(
+        f"{ {key: figures[key] for key in ('usual, 1.3 times from run 30', 'usual, gamma 1, no drift', 'left_out_s')} }"
+    )
     emit("parallelism", figures, targets(figures))
 
 
