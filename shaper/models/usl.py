@@ -43,7 +43,7 @@ Labels = NDArray[np.intp]
 _SHARED = 9  # elements of theta that all regimes share
 # What is usual, and how far it varies. Overheads begin low: too much parallelism shows them, too little never would.
 _PRIOR_MEAN = np.array([0.0, -2.0, -3.5, -9.0, -9.0, 1.0, 0.97, 0.0, 0.0])
-_PRIOR_SD = np.array([10.0, 1.5, 1.5, 2.0, 2.0, 0.3, 0.1, 0.1, 0.1])
+_PRIOR_SD = np.array([10.0, 1.5, 1.5, 2.0, 2.0, 0.3, 0.15, 0.1, 0.1])
 _REGIME_SD = np.array([1.0, 0.2])  # w, a; changes of shape are rare, but then large: a prior soft as in (2), c = 1
 _NOISE, _NOISE_WEIGHT = 0.045, 5.0  # usual sigma, and how many runs that is worth
 _SOFT = 2.0  # c of (2): residuals beyond so many sigma count by their amount, not by its square
