@@ -25,6 +25,7 @@ from typing import Literal
 from shaper.errors import BadInput
 
 Search = Literal["all", "low", "around", "high", "efficiency"]
+_ROUNDING = 1e-9  # 8.9999999999 is 9
 
 
 def time_s(s: float, p: float, t1_s: float, startup_s: float = 0.0, size: float = 1.0) -> float:
@@ -79,5 +80,5 @@ def window(search: Search, best: float, efficient_s: float, s_max: int) -> tuple
         "high": (1.0, 1.5 * best),
         "efficiency": (1.0, efficient_s),
     }[search]
-    last = s_max if high >= s_max else max(1, math.floor(high))
-    return min(max(1, math.ceil(min(low, s_max))), last), last
+    last = s_max if high >= s_max else max(1, math.floor(high + _ROUNDING))
+    return min(max(1, math.ceil(min(low, s_max) - _ROUNDING)), last), last

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,10 @@ _PRIOR_SD = np.array([10.0, 1.5, 1.5, 2.0, 2.0, 0.3, 0.15, 0.1, 0.1])
 _REGIME_SD = np.array([1.0, 0.2])  # w, a; changes of shape are rare, but then large: a prior soft as in (2), c = 1
 _NOISE, _NOISE_WEIGHT = 0.045, 5.0  # usual sigma, and how many runs that is worth
 _SOFT = 2.0  # c of (2): residuals beyond so many sigma count by their amount, not by its square
+_CONTENDED = -2.0  # ln O/B and ln K/B of the second start
 _ITERATIONS, _TRIALS, _LARGEST_STEP = 40, 8, 2.0
 _ENOUGH = 1e-6  # relative progress below which the fit has ended
+_REFINEMENTS, _SAME_NOISE = 8, 0.01
 _FAR = 20.0  # logarithms of size and load beyond this are taken as this
 
 
@@ -172,9 +175,32 @@ class _Problem:
 
     def solved(self) -> tuple[Array, float, Array, float]:
         """Theta, sigma, the Hessian at the optimum, and the degrees of freedom of sigma."""
-        noise, damping = _NOISE, 1e-3
-        theta = self.prior.copy()
-        theta[0] += float(np.median(self.log_times - self._at(theta)[0]))
+        noise = _NOISE
+        theta, residuals, jacobian, _ = min(
+            (self._descended(start, noise) for start in self._starts()), key=itemgetter(3)
+        )
+        for _ in range(_REFINEMENTS):
+            hessian, _ = self._normal(theta, residuals, jacobian, noise)
+            refined, _ = self._noise(residuals, hessian, noise)
+            if abs(refined / noise - 1.0) < _SAME_NOISE:
+                break
+            noise = refined
+            theta, residuals, jacobian, _ = self._descended(theta, noise)
+        hessian, _ = self._normal(theta, residuals, jacobian, noise)
+        noise, freedom = self._noise(residuals, hessian, noise)
+        return theta, noise, hessian, freedom
+
+    def _starts(self) -> list[Array]:
+        """Where to begin: what is usual, and with overheads; where those are near 0, the loss is flat in them."""
+        usual, contended = self.prior.copy(), self.prior.copy()
+        contended[3:5] = _CONTENDED
+        for theta in (usual, contended):
+            theta[0] += float(np.median(self.log_times - self._at(theta)[0]))
+        return [usual, contended]
+
+    def _descended(self, theta: Array, noise: float) -> tuple[Array, Array, Array, float]:
+        """Theta, residuals, their Jacobian and the loss where steps from a theta on make no progress any more."""
+        damping = 1e-3
         residuals, jacobian = self._residuals(theta)
         loss = self._loss(theta, residuals, noise)
         for _ in range(_ITERATIONS):
@@ -184,24 +210,15 @@ class _Problem:
                 step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
                 trial = theta + np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
                 found = self._residuals(trial)
-                loss = self._loss(trial, found[0], noise)
-                if loss <= before:
-                    theta, (residuals, jacobian) = trial, found
+                after = self._loss(trial, found[0], noise)
+                if after <= before:
+                    theta, (residuals, jacobian), loss = trial, found, after
                     damping = max(damping / 8.0, 1e-9)
                     break
                 damping *= 6.0
-            else:
-                loss = before
-            if before - loss > _ENOUGH * (1.0 + before):
-                continue
-            refined, _ = self._noise(residuals, hessian, noise)
-            if abs(refined / noise - 1.0) < 0.01:
+            if before - loss <= _ENOUGH * (1.0 + before):
                 break
-            noise = refined
-            loss = self._loss(theta, residuals, noise)
-        hessian, _ = self._normal(theta, residuals, jacobian, noise)
-        noise, freedom = self._noise(residuals, hessian, noise)
-        return theta, noise, hessian, freedom
+        return theta, residuals, jacobian, loss
 
     def _at(self, theta: Array) -> tuple[Array, Array]:
         return _law(theta, self.features, self.regimes)
