@@ -80,11 +80,11 @@ def least_known(costs: Array, tie: float, known: Sequence[int]) -> int:
     return int(near[np.argmax(away)]) if away.max() > tie else least(costs)
 
 
-def most_not_slower(mu: Array, apart_var: Array) -> int:
-    """The most tasks that are not known to be slower than the fastest: less than a standard deviation longer.
+def most_not_slower(mu: Array, var: Array, tie: float) -> int:
+    """The most tasks that may be as fast as any, up to a share `tie`: what is not known has the benefit of the doubt.
 
-    Args:
-        mu: (n,).
-        apart_var: variance of the difference of ln T to that at the least mu, (n,).
+    Where nothing says that more tasks are slower, that is all there is room for; what turns out slower is not asked for
+    again, because what was run is known (an optimistic bound, ln T less a standard deviation, is made least).
     """
-    return int(np.flatnonzero(mu - mu.min() <= np.sqrt(apart_var))[-1]) + 1
+    may_be = mu - np.sqrt(var)
+    return int(np.flatnonzero(may_be <= may_be.min() + math.log1p(tie))[-1]) + 1

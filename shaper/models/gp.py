@@ -132,21 +132,8 @@ class Process:
 
     def at(self, q: Array) -> tuple[Array, Array]:
         """Mean and variance at q, equations (2) and (3): (m,) each."""
-        mean, across = self._seen_from(q)
-        return mean, np.maximum(self.kernel.amplitude2 - (across * across).sum(0), 0.0)
-
-    def apart(self, q: Array, i: int) -> Array:
-        """Variance of the difference between the values at q and that at q[i]: (m,)."""
-        across = self._seen_from(q)[1]
-        shared = _covariance(q, q[i : i + 1], self.kernel)[:, 0] - across.T @ across[:, i]
-        variance = self.at(q)[1]
-        apart: Array = np.maximum(variance + variance[i] - 2.0 * shared, 0.0)
-        return apart
-
-    def _seen_from(self, q: Array) -> tuple[Array, Array]:
-        """Equation (2), (m,), and lower^-1 k(x, q), (n, m)."""
         across = np.linalg.solve(self.lower, _covariance(self.x, q, self.kernel)).astype(np.float64)
-        return across.T @ self.whitened, across
+        return across.T @ self.whitened, np.maximum(self.kernel.amplitude2 - (across * across).sum(0), 0.0)
 
 
 def _covariance(x: Array, q: Array, kernel: Kernel) -> Array:

@@ -209,7 +209,7 @@ class ParallelismModel:
             if gains.max() > decision.WORTHWHILE:
                 return decision.least(-gains), f"largest expected improvement, {gains.max():.1%}"
         if objective == "makespan":
-            s = decision.most_not_slower(mu, surface.apart(points, int(mu.argmin())))
+            s = decision.most_not_slower(mu, var, self.settings.tie)
             return s, "more are slower" if s < s_max else "more are not known to be slower"
         return self._cheapest(costs)
 

@@ -46,14 +46,6 @@ class Surface:
         noise = self.curve.noise
         return mean + noise * more, variance + noise**2 * unsure
 
-    def apart(self, points: Array, i: int) -> Array:
-        """Variance of the difference of ln T between points (n, 3) and points[i]: (n,)."""
-        jacobian = self.curve.log_times(points)[1]
-        variance = self.curve.variance(jacobian - jacobian[i])
-        if self.process is None:
-            return variance
-        return variance + self.curve.noise**2 * self.process.apart(coordinates(points), i)
-
     def drawn(self, points: Array, rng: np.random.Generator) -> Array:
         """One possible ln T at points, (n,): parameters of the law from their posterior, the process at its mean."""
         theta = rng.multivariate_normal(np.zeros(len(self.curve.theta)), self.curve.covariance)

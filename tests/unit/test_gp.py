@@ -81,15 +81,6 @@ def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere() -> None:
     assert variance[0] == pytest.approx(process.kernel.amplitude2)
 
 
-def test_two_values_are_apart_by_less_than_each_is_unsure_where_they_go_together() -> None:
-    process = Process.of(*wave(30, 0.3), Kernel(2.0, (1.0, 1.0, 1.0), 0.3))
-    q = np.array([(50.0, 0.0, 0.0), (50.01, 0.0, 0.0), (90.0, 0.0, 0.0)])
-    apart = process.apart(q, 0)
-    assert apart[0] == pytest.approx(0.0, abs=1e-9)
-    assert apart[1] < 0.01
-    assert apart[2] == pytest.approx(4.0)  # both far from everything and from each other: twice the amplitude^2
-
-
 @pytest.mark.parametrize("kept", [(1.0, [1.0], 1.0), (0.0, [1.0] * 3, 1.0), (1.0, [1.0, -1.0, 1.0], 1.0)])
 def test_a_kernel_that_cannot_be_is_refused(kept: tuple[float, list[float], float]) -> None:
     with pytest.raises(BadInput, match="is no kernel"):
