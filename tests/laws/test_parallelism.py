@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shaper.models import AmdahlGP, Choice, ParallelismModel, Run
+from shaper.models import AmdahlGP, Choice, Objective, ParallelismModel, Run
 
 Model = ParallelismModel | AmdahlGP
 MODELS: dict[str, Model] = {
@@ -16,6 +17,7 @@ MODELS: dict[str, Model] = {
     "published, repaired": AmdahlGP(),
     "published, as written": AmdahlGP(as_written=True),
 }
+OBJECTIVES: tuple[Objective, ...] = ("cost", "makespan")
 every_model = pytest.mark.parametrize("empty", MODELS.values(), ids=MODELS)
 
 usual_runs = st.lists(
@@ -62,9 +64,10 @@ def test_choices_are_possible_and_estimates_finite_whatever_was_run(
 ) -> None:
     model = learnt(empty, runs)
     for gamma, load in ((1.0, 0.0), (1e-9, 1e9), (1e300, 1e300), *((run.gamma, run.load) for run in runs[-1:])):
-        choice = model.choose(gamma, load, s_max, urgency)
-        check(choice, s_max, known=bool(runs))
-        assert model.choose(gamma, load, s_max, urgency) == choice
+        for objective in OBJECTIVES:
+            choice = model.choose(gamma, load, s_max, urgency, objective)
+            check(choice, s_max, known=bool(runs))
+            assert model.choose(gamma, load, s_max, urgency, objective) == choice
         estimate = model.predict(s_max, gamma, load)
         assert (estimate.n == 0) == (not runs)
         if estimate.mean is not None:
@@ -113,6 +116,8 @@ def test_a_model_is_a_value(empty: Model, runs: list[Run]) -> None:
     assert before == (model, repr(model), model.predict(7, 1.5, 2.0), model.choose(1.5, 2.0, 40))
     assert learnt(empty, runs) == model
     assert learnt(empty, runs).predict(7, 1.5, 2.0) == before[2]
+    again = type(empty).from_json(json.loads(json.dumps(model.to_json())))
+    assert (again, repr(again), again.predict(7, 1.5, 2.0), again.choose(1.5, 2.0, 40)) == before
     assert empty.choose(1.0, 0.0, 8).s == 1
 
 

@@ -79,11 +79,17 @@ def test_m7_every_parallelism_is_a_candidate_and_the_window_a_choice() -> None:
 
 
 def test_m8_what_is_not_known_is_dearer_the_more_urgent() -> None:
-    model = told((1, T1_S), (5, law_s(5)))
-    assert (
-        model.choose(1.0, 0.0, 64, urgency=6.0).s
-        < told((1, T1_S), (5, law_s(5)), as_written=True, search="all").choose(1.0, 0.0, 64, urgency=6.0).s
-    )
+    runs = [(1, T1_S), (5, law_s(5, p=0.4))]
+    right, printed = told(*runs), told(*runs, as_written=True, search="all")
+    # Far from what was run the process is unsure; E[P^20] feels it, E[P]^20 does not.
+    assert right.choose(1.0, 0.0, 200, urgency=20.0).s < printed.choose(1.0, 0.0, 200, urgency=20.0).s
+
+
+def test_m9_a_prediction_may_be_below_the_law_and_not_below_zero() -> None:
+    runs = [(1, T1_S), (5, law_s(5)), (8, 1.0), (8, 1.0)]
+    mean_s = told(*runs).predict(8, 1.0, 0.0).mean
+    assert mean_s is not None
+    assert 0 < mean_s < law_s(8)
 
 
 def test_g1_p_stays_between_0_and_less_than_1() -> None:
