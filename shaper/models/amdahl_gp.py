@@ -62,7 +62,7 @@ _LEAST_SIZE, _LARGEST_EXPONENT = 0.1, 3.0  # G3
 _USUAL_PART = 0.9  # G6
 _LEAST_PART = 0.05  # G7
 _RETENTION, _RETENTION_WRITTEN = 0.9, 0.3  # M3
-_FAR = 50.0  # ln gamma^k is kept within
+_FAR, _ROUNDING = 50.0, 1e-9  # ln gamma^k is kept within; of a time, what is less is left over by rounding alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ class AmdahlGP:
         model = replace(model, p=model._part(run))
         model = replace(model, k=model._exponent(run))
         left_s = run.wall_s - model._law(run.s, run.gamma)
+        left_s = 0.0 if abs(left_s) < _ROUNDING * run.wall_s else left_s
         return replace(model, kept_s=(*self.kept_s, left_s)[-window:])._with_residual()
 
     def predict(self, s: int, gamma: float, load: float) -> Estimate:

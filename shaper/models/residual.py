@@ -61,7 +61,7 @@ def fitted(points: Array, left: Sequence[float], logs: bool, kernel: Kernel, sea
     """
     r = np.array(left)
     input_scale = np.ones(3) if logs else np.maximum(points.max(0), 1e-9) / _SPREAD
-    scale = _USUAL if logs else max(float(np.sqrt(np.mean(r**2))), 1e-9 * float(np.abs(r).max()), 1e-300)
+    scale = _USUAL if logs else max(float(np.sqrt(np.mean(r**2))), 1e-300)
     x, y = _inputs(points, logs, input_scale), np.clip(r / scale, -1e3, 1e3)
     found = tuned(x, y, kernel) if search and len(r) >= _FEW else kernel
     return Residual(Process.of(x, y, found or kernel), scale, logs, input_scale, found is None or not installed())

@@ -57,7 +57,7 @@ def check(choice: Choice, s_max: int, known: bool) -> None:
 
 
 @every_model
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(runs=st.one_of(usual_runs, any_runs), s_max=st.integers(1, 300), urgency=st.sampled_from([0.5, 1, 2, 100]))
 def test_choices_are_possible_and_estimates_finite_whatever_was_run(
     empty: Model, runs: list[Run], s_max: int, urgency: float
@@ -90,9 +90,10 @@ few_runs = st.lists(
 
 
 @every_model
-@settings(max_examples=20)
-@given(runs=few_runs, unit=st.sampled_from([1e-6, 1 / 60, 1000.0]))
+@settings(max_examples=12)
+@given(runs=few_runs, unit=st.sampled_from([2.0**-20, 2.0**-6, 2.0**10]))
 def test_the_unit_of_time_changes_no_choice(empty: Model, runs: list[Run], unit: float) -> None:
+    # Powers of two: where a kernel has two optima of equal likelihood, rounding may lead the search to either.
     model = learnt(empty, runs)
     other = learnt(empty, [Run(run.s, run.gamma, run.load, run.wall_s * unit) for run in runs])
     for s in (1, 4, 30):
@@ -121,7 +122,7 @@ def test_a_model_is_a_value(empty: Model, runs: list[Run]) -> None:
     assert empty.choose(1.0, 0.0, 8).s == 1
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(runs=few_runs, data=st.data())
 def test_the_order_of_runs_matters_only_where_something_changed(runs: list[Run], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(runs))

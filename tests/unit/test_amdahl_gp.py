@@ -135,3 +135,9 @@ def test_g6_without_a_baseline_it_is_guessed_until_there_is_one() -> None:
 
 def test_g7_a_start_up_longer_than_the_baseline_leaves_some_work() -> None:
     assert told((1, 10.0), startup_s=50.0).t1_s == pytest.approx(0.5)
+
+
+def test_what_rounding_leaves_over_teaches_nothing() -> None:
+    model = told((1, 70.1), (3, amdahl.time_s(3, 0.7, 70.1)), (3, amdahl.time_s(3, 0.7, 70.1)), as_written=True)
+    assert set(model.kept_s) == {0.0}
+    assert model.predict(3, 1.0, 0.0).mean == pytest.approx(amdahl.time_s(3, 0.7, 70.1))
