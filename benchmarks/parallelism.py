@@ -8,7 +8,7 @@ the makespan as the objective, T alone.
 
     before    runs 2 to 29: all that are neither baseline nor probe; pooled over worlds
     after     runs 30 to 59
-    MAPE      error of the prediction for the s that was run, against what was measured; mean per world, runs 2 to 29
+    mape_pct  error of the prediction for the s that was run, against what was measured; mean per world, runs 2 to 29
     recovery  runs from 30 on until the regret stays within 5 % for five runs; 30 is never
 
 Targets are about the family `usual`, but where their names say otherwise; `second` and everything else is in the

@@ -164,8 +164,12 @@ def test_more_tasks_that_were_always_slower_are_not_asked_for() -> None:
 
 def test_a_probe_that_straggled_is_looked_at_again() -> None:
     # T(5) sqrt(5) seems dearer than one task, by less than noise and a straggler make.
-    choice = told(ParallelismModel(), (1, 50.0), (5, 24.0)).choose(1.0, 0.0, 16)
-    assert choice.s > 1
+    choice = told(ParallelismModel(), (1, 50.0), (5, 30.0)).choose(1.0, 0.0, 16)
+    assert choice.s == 2
+    assert "second look" in choice.reason
+    assert told(ParallelismModel(), (1, 50.0), (5, 30.0), (2, 39.0)).choose(1.0, 0.0, 16).s == 1
+    # What is far dearer is believed at once.
+    assert told(ParallelismModel(), (1, 50.0), (5, 40.0)).choose(1.0, 0.0, 16).s == 1
 
 
 def test_the_window_keeps_what_tells_the_curve() -> None:
@@ -260,6 +264,8 @@ def test_without_scikit_learn_the_law_alone_speaks_and_says_so(monkeypatch: pyte
     whole = told(ParallelismModel(), *runs)
     assert "scikit-learn" not in whole.choose(1.0, 0.0, 16).reason
     assert "Gaussian process" in whole.choose(1.0, 0.0, 16).reason
+    again = ParallelismModel.from_json(json.loads(json.dumps(whole.to_json())))
+    assert again.predict(8, 1.0, 0.0) == whole.predict(8, 1.0, 0.0)
     errors = [
         sum(abs(each.predict(s, 1.0, 0.0).mean - wavy(s)) for s in range(2, 11))  # type: ignore[operator]
         for each in (whole, model)
