@@ -230,6 +230,14 @@ def test_a_model_is_kept_as_json_and_is_the_same_again(empty: Model, count: int)
 
 
 @every_model
+def test_reading_a_model_back_searches_no_kernel(empty: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = played(empty, amdahl_s, 15, noise=0.04)
+    for where in ("surface", "residual"):
+        monkeypatch.setattr(f"shaper.models.{where}.tuned", lambda *_: pytest.fail("searched"))
+    assert type(empty).from_json(model.to_json()).predict(7, 1.0, 0.0) == model.predict(7, 1.0, 0.0)
+
+
+@every_model
 def test_what_is_not_a_kept_model_is_refused_by_name(empty: Model) -> None:
     kept = told(empty, (1, 50.0), (5, 20.0)).to_json()
     broken: list[Any] = [
@@ -266,6 +274,11 @@ def test_without_scikit_learn_the_law_alone_speaks_and_says_so(monkeypatch: pyte
     assert "Gaussian process" in whole.choose(1.0, 0.0, 16).reason
     again = ParallelismModel.from_json(json.loads(json.dumps(whole.to_json())))
     assert again.predict(8, 1.0, 0.0) == whole.predict(8, 1.0, 0.0)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setitem(sys.modules, "sklearn", None)
+        moved = ParallelismModel.from_json(whole.to_json())
+        assert moved.predict(8, 1.0, 0.0) == model.predict(8, 1.0, 0.0)
+        assert "scikit-learn is not installed" in moved.choose(1.0, 0.0, 16).reason
     errors = [
         sum(abs(each.predict(s, 1.0, 0.0).mean - wavy(s)) for s in range(2, 11))  # type: ignore[operator]
         for each in (whole, model)
