@@ -31,6 +31,7 @@ ALLOWED = {
     "code": BASE,
     "failed": BASE | {"models"},
     "arrivals": CORE | {"ledger"},
+    "readers": CORE | {"readers"},
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "ledger", "loop", "models", "policy")
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
