@@ -40,7 +40,7 @@ class Settings:
         seed: same seed, same files.
     """
 
-    variants: int = 40_000
+    variants: int = 60_000
     chromosomes: int = 2
     samples: int = 2_504
     annotated: float = 0.1
