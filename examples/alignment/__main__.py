@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -63,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     out = options.out / "aligned.bam"
     out.write_bytes(bam)
     reads = sum(source.elements or 0 for source in sources)
-    mapped = int(_said(["samtools", "view", "-c", "-F", "0x904", str(out)]))
+    mapped = int(tools.run("samtools", "view", "-c", "-F", "0x904", str(out)))
     print(f"{reads} reads in {wall_s:.1f} s, {mapped / reads:.1%} mapped, in {out}")
     if options.check:
         return _check(out, sources, align, options)
@@ -75,9 +74,9 @@ def _check(out: Path, sources: list[Source], align: Align, options: argparse.Nam
     prefix = index_of(Path(align.genome), align.digest)
     expected: Counter[bytes] = Counter()
     for source in sources:
-        command = ["bwa", "mem", "-v", "1", "-t", str(options.threads), str(prefix), source.id]
-        expected.update(records(_said(command)))
-    found = Counter(records(_said(["samtools", "view", str(out)])))
+        single = tools.run("bwa", "mem", "-v", "1", "-t", str(options.threads), str(prefix), source.id)
+        expected.update(records(single))
+    found = Counter(records(tools.run("samtools", "view", str(out))))
     differing = (expected - found).total()
     if differing:
         print(f"{differing} of {expected.total()} records are not those of one run of bwa")
@@ -89,14 +88,6 @@ def _check(out: Path, sources: list[Source], align: Align, options: argparse.Nam
 def records(sam: bytes) -> list[bytes]:
     """The records of SAM, without its header."""
     return [line for line in sam.splitlines() if not line.startswith(b"@")]
-
-
-def _said(command: list[str]) -> bytes:
-    with tempfile.TemporaryFile() as errors:
-        process = tools.start(command, errors, stdout=subprocess.PIPE)
-        output, _ = process.communicate()
-        tools.ended(process, errors)
-        return output
 
 
 def _inputs(options: argparse.Namespace) -> tuple[list[Path], Path]:
@@ -148,7 +139,7 @@ def simulated(genome: Path, reads: int, seed: int, folder: Path) -> Path:
             shutil.copyfileobj(packed, unpacked)
         first, second = Path(scratch) / "1.fastq", Path(scratch) / "2.fastq"
         lengths = ["-1", "100", "-2", "100", "-S", str(seed), "-N", str(reads)]
-        _said(["wgsim", *lengths, str(plain), str(first), str(second)])
+        tools.run("wgsim", *lengths, str(plain), str(first), str(second))
         first.rename(out)
     return out.resolve()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,26 +56,24 @@ class Align:
     def _aligned(self, span: Span, prefix: Path, cores: int) -> bytes:
         fillers = span.start if self.ties else 0
         bwa_command = ["bwa", "mem", "-v", "1", "-t", str(cores), "-K", str(_BATCH_BASES), str(prefix), "-"]
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "out.bam"
-            last = ["sort", "-T", folder, "-m", "64M", "-o"] if self.by_place else ["view", "-b", "-o"]
-            bwa = tools.start(bwa_command, errors, stdin=PIPE, stdout=PIPE)
-            samtools = tools.start(["samtools", last[0], "--no-PG", *last[1:], str(out), "-"], errors, stdin=PIPE)
-            assert bwa.stdin
-            assert bwa.stdout
-            assert samtools.stdin
-            feeder = _Feeder(bwa.stdin, fillers, span)
-            feeder.start()
-            try:
-                with bwa.stdout, samtools.stdin:
+            last = ["sort", "-T", folder, "-m", "64M"] if self.by_place else ["view", "-b"]
+            samtools_command = ["samtools", *last, "--no-PG", "-o", str(out), "-"]
+            with (
+                tools.started(samtools_command, stdin=PIPE) as samtools,
+                tools.started(bwa_command, stdin=PIPE, stdout=PIPE) as bwa,
+            ):
+                assert bwa.stdin
+                assert bwa.stdout
+                assert samtools.stdin
+                feeder = _Feeder(bwa.stdin, fillers, span)
+                feeder.start()
+                with suppress(BrokenPipeError), bwa.stdout, samtools.stdin:
                     _pass_on(bwa.stdout, samtools.stdin, fillers)
-            except BrokenPipeError:  # samtools has ended, and says why
-                bwa.kill()
-            feeder.join()
-            if feeder.error is not None:
-                raise feeder.error
-            tools.ended(samtools, errors)
-            tools.ended(bwa, errors)
+                feeder.join()
+                if feeder.error is not None:
+                    raise feeder.error
             return out.read_bytes()
 
 
@@ -88,12 +87,10 @@ class _Feeder(Thread):
 
     def run(self) -> None:
         try:
-            with self._out as out:
+            with suppress(BrokenPipeError), self._out as out:  # bwa has ended, and says why
                 for left in range(self._fillers, 0, -_FILLERS):
                     out.write(_FILLER * min(left, _FILLERS))
                 out.writelines(reads_of(self._span))
-        except BrokenPipeError:  # bwa has ended, and says why
-            pass
         except Exception as error:  # of the reader: raised where the chunk is processed
             self.error = error
 
@@ -126,13 +123,12 @@ def merge_by_place(a: bytes, b: bytes) -> bytes:
 
 def merged(parts: Iterable[bytes], *, by_place: bool) -> bytes:
     """Merge BAM files with samtools; the header is that of the first."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryDirectory() as folder:
         paths = []
         for number, part in enumerate(parts):
             paths.append(Path(folder) / f"{number}.bam")
             paths[-1].write_bytes(part)
         out = Path(folder) / "out.bam"
         how = ["merge", "-c", "-p"] if by_place else ["cat"]
-        command = ["samtools", *how, "--no-PG", "-o", str(out), *map(str, paths)]
-        tools.ended(tools.start(command, errors), errors)
+        tools.run("samtools", *how, "--no-PG", "-o", str(out), *map(str, paths))
         return out.read_bytes()

@@ -52,9 +52,7 @@ def index_of(genome: Path, digest: str) -> Path:
             for left in cache().glob(f".partial-{digest}-*"):
                 shutil.rmtree(left)
             scratch = Path(tempfile.mkdtemp(prefix=f".partial-{digest}-", dir=cache()))
-            with tempfile.TemporaryFile() as errors:
-                command = ["bwa", "index", "-p", str(scratch / "genome"), str(genome)]
-                tools.ended(tools.start(command, errors), errors)
+            tools.run("bwa", "index", "-p", str(scratch / "genome"), str(genome))
             scratch.rename(folder)
     return prefix
 

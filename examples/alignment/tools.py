@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
-from typing import IO, Any
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from shaper.errors import BadInput
 
@@ -25,19 +28,38 @@ def need(*programs: str) -> None:
             raise BadInput(f"{program} is not there; on Debian, as root: apt-get install bwa samtools")
 
 
-def start(command: Sequence[str], errors: IO[bytes], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a program whose standard error goes to a file."""
-    return subprocess.Popen(command, stderr=errors, **options)
+@contextmanager
+def started(command: Sequence[str], **pipes: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program beside the block, and wait for it after; it is killed where the block raises.
 
+    A program that ended because nobody reads it any more has not failed: who should have read it has, and says why.
 
-def ended(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    """Wait for a program.
+    Args:
+        command: of the program.
+        pipes: `stdin` and `stdout` for subprocess.Popen.
 
     Raises:
         ToolFailed: it ended with an error.
     """
-    if process.wait() != 0:
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip().splitlines()
-        name = str(process.args[0] if isinstance(process.args, list | tuple) else process.args)
-        raise ToolFailed(f"{name} ended with {process.returncode}: {said[-1] if said else 'it said nothing'}")
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, stderr=errors, **pipes) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode not in (0, -signal.SIGPIPE):
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            raise ToolFailed(f"{command[0]} ended with {process.returncode}: {said[-1] if said else 'it said nothing'}")
+
+
+def run(*command: str) -> bytes:
+    """Run a program and return what it wrote.
+
+    Raises:
+        ToolFailed: it ended with an error.
+    """
+    with started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        return process.stdout.read()

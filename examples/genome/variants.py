@@ -96,7 +96,7 @@ def header(chromosome: str, samples: Sequence[str]) -> bytes:
 def drawn_lines(chromosome: str, batch: int, count: int, cohort: Cohort, seed: int) -> bytes:
     """The lines of the first `count` variants of a batch; same arguments, same lines."""
     rng = np.random.default_rng((seed, int(chromosome), batch))
-    alleles = _alleles(cohort, rng)  # (BATCH, samples, 2)
+    alleles = drawn_alleles(cohort, rng)  # (BATCH, samples, 2)
     sites = _sites(chromosome, batch, alleles, cohort, rng)
     text = np.full((BATCH, cohort.samples, 4), ord("|"), np.uint8)
     text[:, :, 0] = alleles[:, :, 0] + ord("0")
@@ -106,8 +106,8 @@ def drawn_lines(chromosome: str, batch: int, count: int, cohort: Cohort, seed: i
     return b"".join(sites[row] + text[row].tobytes() for row in range(count))
 
 
-def _alleles(cohort: Cohort, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """0, 1 or 2 for each haplotype, (BATCH, samples, 2)."""
+def drawn_alleles(cohort: Cohort, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw 0, 1 or 2 for each haplotype of a batch of variants, (BATCH, samples, 2)."""
     low = np.array([0.5 / cohort.samples, 0.005, 0.05])
     part = rng.choice(3, BATCH, p=(0.76, 0.14, 0.10))
     share = rng.random(BATCH)
