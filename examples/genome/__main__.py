@@ -28,9 +28,10 @@ from examples.genome.generate import (
     settings_of,
     write_annotation,
 )
-from examples.genome.parallelism import Measured, Model, learnt
+from examples.genome.measure import Measured, learnt, measure
 from examples.genome.workflow import Workflow, samples_of
 from shaper.errors import BadInput, UserError
+from shaper.models import AmdahlGP, ParallelismModel
 
 REAL = Path("/usr/share/doc/shapeit4/examples/test/reference.vcf.gz")
 _MOST_TASKS = 8
@@ -62,8 +63,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     variants = sum(known.variants for known in values["individuals_merge"].values())
     print(f"{variants} variants of {len(samples_of(files.genotypes[0]))} people in {wall_s:.1f} s", file=sys.stderr)
     console.print(_table(work, values))
-    runs = _measured(work, values, options, given) if options.repetitions and not options.no_measure else []
-    _draw(runs, values, options.out / "plots", console)
+    measured = [] if options.no_measure else _measured(work, values, options, given)
+    _draw(measured, values, options.out / "plots", console)
     return 0
 
 
@@ -118,41 +119,26 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
 def _measured(
     work: Workflow, values: Mapping[str, Any], options: argparse.Namespace, given: Mapping[str, Any]
 ) -> list[Measured]:
-    from examples.genome.measure import measure
-
     cores = options.cores or len(os.sched_getaffinity(0))
     parallelism = range(1, min(_MOST_TASKS, 2 * cores) + 1)
     print(f"measuring every stage with 1 to {parallelism[-1]} tasks, {options.repetitions} times", file=sys.stderr)
     return measure(work, values, parallelism, options.repetitions, progress=False, **given)
 
 
-def _draw(runs: list[Measured], values: Mapping[str, Any], folder: Path, console: Console) -> None:
+def _draw(measured: list[Measured], values: Mapping[str, Any], folder: Path, console: Console) -> None:
     try:
         from examples.genome import plots
     except ImportError as error:
-        console.print(f"no figures: {error}; pip install shaper[plots]")
+        console.print(f"no figures: {error}; pip install shaper\\[plots]")
         return
     drawn = [plots.draw_shared(values["mutation_overlap"], folder)]
-    if runs:
-        models = models_of(runs)
-        drawn += plots.draw_all(runs, models, folder)
-        if not models:
-            console.print("this shaper has no model of parallelism: no bands, no residuals, no choices")
+    if measured:
+        models = learnt(measured, ParallelismModel())
+        drawn += plots.draw_all(measured, models, learnt(measured, AmdahlGP()), folder)
         for stage, model in models.items():
-            choice = model.choose(1.0, plots.load_of(stage, runs), max(run.s for run in runs))
+            choice = model.choose(1.0, plots.load_of(stage, measured), max(one.run.s for one in measured))
             console.print(f"{stage}: s = {choice.s}, {choice.reason}")
     console.print(f"{len(drawn)} figures in {folder}, for instance {drawn[-1].name}")
-
-
-def models_of(runs: list[Measured]) -> dict[str, Model]:
-    """What is learnt of each stage; nothing where shaper has no model."""
-    models = {}
-    for stage in dict.fromkeys(run.stage for run in runs):
-        model = learnt(run for run in runs if run.stage == stage)
-        if model is None:
-            return {}
-        models[stage] = model
-    return models
 
 
 def _parser() -> argparse.ArgumentParser:

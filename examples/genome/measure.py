@@ -8,20 +8,38 @@ every repetition of all before the next one.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import shaper
-from examples.genome.parallelism import Measured
 from examples.genome.workflow import Workflow
 from shaper import Resources, Source, Stage
-from shaper.models import Beliefs
+from shaper.models import Beliefs, Choice, Estimate, Run
 from shaper.policy.fixed import Fixed, merge_shapes
 from shaper.types import Backlog, Cancel, Capacity, Observation, Shape, Verdict, Work
 
+M = TypeVar("M", bound="Model")
 ALONE = ("individuals", "sifting", "individuals_merge", "mutation_overlap")
 TOGETHER = ("frequency_all", "frequency")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run of a stage, which took from the start of its first task to the end of its last."""
+
+    stage: str
+    run: Run
+
+
+class Model(Protocol):
+    """A model of parallelism, as those of shaper.models are."""
+
+    def updated(self, run: Run) -> Self: ...
+
+    def predict(self, s: int, gamma: float, load: float) -> Estimate: ...
+
+    def choose(self, gamma: float, load: float, s_max: int, urgency: float = 1.0) -> Choice: ...
 
 
 class CutInto:
@@ -95,10 +113,22 @@ def measure(
     report = shaper.run(stages, policy=CutInto(tasks), name="genome-measured", **options).report
     seconds = _wall_s(report.timeline)
     return [
-        Measured(name, s, sum(other for which, other in together if which != name), seconds[f"{number} {name}"])
+        Measured(name, Run(s, 1.0, _beside(name, together), seconds[f"{number} {name}"]))
         for number, together in enumerate(order)
         for name, s in together
     ]
+
+
+def learnt(measured: Iterable[Measured], empty: M) -> dict[str, M]:
+    """What a model learns of each stage."""
+    models: dict[str, M] = {}
+    for one in measured:
+        models[one.stage] = models.get(one.stage, empty).updated(one.run)
+    return models
+
+
+def _beside(name: str, together: Iterable[tuple[str, int]]) -> float:
+    return float(sum(s for other, s in together if other != name))
 
 
 def _pairs(parallelism: Sequence[int]) -> Iterator[tuple[int, int]]:

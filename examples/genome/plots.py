@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from numpy.typing import NDArray
 
-from examples.genome.parallelism import Measured, Model
+from examples.genome.measure import Measured, Model
 from examples.genome.sharing import Histograms
+from shaper.models import Run
 
 COLORS = {
     "count": "#9c9ca1",
@@ -45,111 +48,109 @@ _PLACES = {
 }
 URGENCIES = {"cost: T s": 0.5, "T sqrt(s)": 1.0, "time: T$^2$ sqrt(s)": 2.0}
 
-Models = Mapping[str, Model]
+Models = Mapping[str, Model]  # by stage
+Array = NDArray[Any]
 
 
-def draw_all(runs: Sequence[Measured], models: Models, folder: Path) -> list[Path]:
-    """Write the figures that these runs and models allow as PNG files and return their paths."""
-    stages = list(dict.fromkeys(run.stage for run in runs if run.stage in COLORS))
-    stages.sort(key=list(COLORS).index)
+def draw_all(measured: Sequence[Measured], models: Models, published: Models, folder: Path) -> list[Path]:
+    """Write all figures as PNG files and return their paths.
+
+    Args:
+        measured: all runs.
+        models: what shaper's model has learnt of them.
+        published: what the published one has.
+        folder: where they go.
+    """
+    stages = sorted(models, key=list(COLORS).index)
     frequency = [name for name in stages if name.startswith("frequency")]
-    figures = {"individuals": draw_scaling(["individuals"], runs, models), "stages": draw_scaling(stages, runs, models)}
+    s_max = max(one.run.s for one in measured)
+    figures = {
+        "individuals": draw_scaling(["individuals"], measured, models),
+        "stages": draw_scaling(stages, measured, models),
+        "residuals": draw_residuals(stages, measured, {"Amdahl-GP": published, "Default model": models}),
+        "chosen": draw_chosen(stages, measured, models, s_max),
+        "graph-1": draw_graph(dict.fromkeys(stages, 1), "Every stage is one task"),
+    }
     if len(frequency) == 2:
-        figures["frequency"] = draw_scaling(frequency, runs, models)
-        figures["pareto"] = draw_pareto(frequency, runs, models)
-    figures["graph-1"] = draw_graph(dict.fromkeys(stages, 1), "Every stage is one task")
-    if models:
-        figures["residuals"] = draw_residuals(stages, runs, models)
-        s_max = max(run.s for run in runs)
-        figures["chosen"] = draw_chosen(stages, models, s_max)
-        for name, (words, urgency) in zip(("cost", "published", "time"), URGENCIES.items(), strict=True):
-            chosen = {stage: models[stage].choose(1.0, load_of(stage, runs), s_max, urgency).s for stage in stages}
-            figures[f"graph-{name}"] = draw_graph(chosen, f"Least {words}")
+        figures["frequency"] = draw_scaling(frequency, measured, models)
+        figures["pareto"] = draw_pareto(frequency, measured, models)
+    for name, (words, urgency) in zip(("cost", "published", "time"), URGENCIES.items(), strict=True):
+        chosen = {stage: models[stage].choose(1.0, load_of(stage, measured), s_max, urgency).s for stage in stages}
+        figures[f"graph-{name}"] = draw_graph(chosen, f"Least {words}")
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def load_of(stage: str, runs: Sequence[Measured]) -> float:
+def load_of(stage: str, measured: Sequence[Measured]) -> float:
     """What usually ran beside a stage."""
-    return float(np.median([run.load for run in runs if run.stage == stage]))
+    return float(np.median([run.load for run in _of(stage, measured)]))
 
 
-def draw_scaling(stages: Sequence[str], runs: Sequence[Measured], models: Models) -> Figure:
-    """Time and speed-up against the number of tasks: measured, and where there are models their mean and band."""
+def draw_scaling(stages: Sequence[str], measured: Sequence[Measured], models: Models) -> Figure:
+    """Time and speed-up against the number of tasks: measured, and the model's mean and band."""
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     time, speedup = figure.subplots(1, 2)
-    s_max = max(run.s for run in runs)
-    ideal = np.arange(1, s_max + 1)
-    speedup.plot(ideal, ideal, color="0.6", linestyle=":", label="ideal")
+    every_s = np.arange(1, max(one.run.s for one in measured) + 1)
+    speedup.plot(every_s, every_s, color="0.6", linestyle=":", label="ideal")
     for stage in stages:
-        mine = [run for run in runs if run.stage == stage]
-        alone_s = fmean(run.wall_s for run in mine if run.s == 1)
-        color = COLORS[stage]
-        time.plot([run.s for run in mine], [run.wall_s for run in mine], "o", color=color, alpha=0.5, markersize=4)
-        by_s = _by_s(mine)
-        if stage not in models:
-            time.plot(list(by_s), list(by_s.values()), color=color)
+        runs, color = _of(stage, measured), COLORS[stage]
+        alone_s, by_s = _alone_s(runs), _by_s(runs)
+        time.plot([run.s for run in runs], [run.wall_s for run in runs], "o", color=color, alpha=0.5, markersize=4)
         speedup.plot(list(by_s), [alone_s / wall_s for wall_s in by_s.values()], "o", color=color, label=stage)
-        if stage in models:
-            mean, low, high = _curve(models[stage], ideal, load_of(stage, runs))
-            time.plot(ideal, mean, color=color)
-            time.fill_between(ideal, low, high, color=color, alpha=0.15, linewidth=0)
-            speedup.plot(ideal, alone_s / mean, color=color)
-            speedup.fill_between(ideal, alone_s / high, alone_s / low, color=color, alpha=0.15, linewidth=0)
-    _axes(time, "Time [s]", s_max)
-    _axes(speedup, "Speed-up", s_max)
+        mean, low, high = _curve(models[stage], every_s, load_of(stage, measured))
+        time.plot(every_s, mean, color=color)
+        time.fill_between(every_s, low, high, color=color, alpha=0.15, linewidth=0)
+        speedup.plot(every_s, alone_s / mean, color=color)
+        speedup.fill_between(every_s, alone_s / high, alone_s / low, color=color, alpha=0.15, linewidth=0)
+    _axes(time, "Time [s]", every_s)
+    _axes(speedup, "Speed-up", every_s)
     speedup.legend(frameon=False, fontsize=9, loc="upper left")
     time.set_ylim(bottom=0)
     return figure
 
 
-def draw_residuals(stages: Sequence[str], runs: Sequence[Measured], models: Models) -> Figure:
-    """Measured less expected time: by T(1) / s, which leaves out all that does not scale, and by the model."""
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
-    naive, model = figure.subplots(1, 2, sharey=True)
-    for offset, stage in enumerate(stages):
-        mine = [run for run in runs if run.stage == stage]
-        alone_s = fmean(run.wall_s for run in mine if run.s == 1)
-        shift = 0.08 * (offset - (len(stages) - 1) / 2)
-        expected: Sequence[tuple[Axes, Callable[[Measured], float]]] = (
-            (naive, lambda run, alone_s=alone_s: alone_s / run.s),
-            (model, lambda run, stage=stage: _mean_s(models[stage], run)),
-        )
-        for axes, wall_s in expected:
-            left = [run.wall_s - wall_s(run) for run in mine]
-            axes.plot([run.s + shift for run in mine], left, "o", color=COLORS[stage], markersize=4, label=stage)
-    for axes, title in ((naive, "T(1) / s"), (model, "Model")):
+def draw_residuals(stages: Sequence[str], measured: Sequence[Measured], models: Mapping[str, Models]) -> Figure:
+    """Measured less expected time: by T(1) / s, which leaves out all that does not scale, and by models."""
+    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
+    panels = figure.subplots(1, 1 + len(models), sharey=True)
+    every_s = np.arange(1, max(one.run.s for one in measured) + 1)
+    for axes, (title, model) in zip(panels, [("T(1) / s", None), *models.items()], strict=True):
+        for number, stage in enumerate(stages):
+            runs = _of(stage, measured)
+            alone_s = _alone_s(runs)
+            expected_s = [alone_s / run.s if model is None else _mean_s(model[stage], *run.point) for run in runs]
+            left_s = [run.wall_s - wall_s for run, wall_s in zip(runs, expected_s, strict=True)]
+            beside = 0.08 * (number - (len(stages) - 1) / 2)
+            axes.plot([run.s + beside for run in runs], left_s, "o", color=COLORS[stage], markersize=4, label=stage)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_title(title)
-        _axes(axes, "Measured less expected [s]" if axes is naive else "", max(run.s for run in runs))
-    model.legend(frameon=False, fontsize=9)
+        _axes(axes, "Measured less expected [s]" if model is None else "", every_s)
+    panels[0].legend(frameon=False, fontsize=9)
     return figure
 
 
-def draw_pareto(stages: Sequence[str], runs: Sequence[Measured], models: Models) -> Figure:
+def draw_pareto(stages: Sequence[str], measured: Sequence[Measured], models: Models) -> Figure:
     """Core-seconds of two stages together against the time until both have ended, for each pair of parallelisms."""
-    heavy, light = stages
     found: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-    ours, others = ([run for run in runs if run.stage == stage] for stage in (heavy, light))
-    for one, other in zip(ours, others, strict=True):  # they were measured together
+    heavy, light = (_of(stage, measured) for stage in stages)
+    for one, other in zip(heavy, light, strict=True):  # they were measured together
         cost_core_s = one.s * one.wall_s + other.s * other.wall_s
         found[one.s, other.s].append((max(one.wall_s, other.wall_s), cost_core_s))
-    points = {pair: tuple(np.mean(seen, axis=0)) for pair, seen in found.items()}
-    front = pareto(points)
+    points = {pair: (fmean(time for time, _ in seen), fmean(cost for _, cost in seen)) for pair, seen in found.items()}
+    front = [points[pair] for pair in pareto(points)]
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*zip(*points.values(), strict=True), "o", color="0.6")
-    axes.plot(*zip(*(points[pair] for pair in front), strict=True), "o-", color=COLORS[heavy], label="Pareto front")
+    axes.plot(*zip(*front, strict=True), "o-", color=COLORS[stages[0]], label="Pareto front")
     for pair, point in points.items():
         axes.annotate(f"{pair[0]},{pair[1]}", point, xytext=(4, 4), textcoords="offset points", fontsize=9)
-    if models:
-        s_max = max(run.s for run in runs)
-        chosen = tuple(models[stage].choose(1.0, load_of(stage, runs), s_max).s for stage in stages)
-        if chosen in points:
-            label = f"chosen, {chosen[0]},{chosen[1]}"
-            axes.plot(*points[chosen], "s", color="black", fillstyle="none", markersize=12, label=label)
+    s_max = max(max(pair) for pair in points)
+    first, second = (models[stage].choose(1.0, load_of(stage, measured), s_max).s for stage in stages)
+    if (first, second) in points:
+        label = f"chosen: {first},{second}"
+        axes.plot(*points[first, second], "s", color="black", fillstyle="none", markersize=12, label=label)
     axes.set_xlabel("Time until both have ended [s]")
     axes.set_ylabel("Cost, s T of both [core s]")
-    axes.set_title(f"s of {heavy}, {light}", fontsize=11)
+    axes.set_title(f"s of {stages[0]}, {stages[1]}", fontsize=11)
     axes.legend(frameon=False)
     return figure
 
@@ -163,18 +164,18 @@ def pareto(points: Mapping[tuple[int, int], tuple[float, float]]) -> list[tuple[
     return front
 
 
-def draw_chosen(stages: Sequence[str], models: Models, s_max: int) -> Figure:
+def draw_chosen(stages: Sequence[str], measured: Sequence[Measured], models: Models, s_max: int) -> Figure:
     """The parallelism that each stage is worth, by what counts."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(URGENCIES)
     for number, (words, urgency) in enumerate(URGENCIES.items()):
-        chosen = [models[stage].choose(1.0, 0.0, s_max, urgency).s for stage in stages]
-        axes.bar(np.arange(len(stages)) + (number - 1) * width, chosen, width, label=words, color=f"C{number}")
+        chosen = [models[stage].choose(1.0, load_of(stage, measured), s_max, urgency).s for stage in stages]
+        axes.bar(np.arange(len(stages)) + (number - 1) * width, chosen, width, label=words)
     axes.set_xticks(np.arange(len(stages)), stages, rotation=20, ha="right")
     axes.set_ylabel("Chosen s")
     axes.set_yticks(range(s_max + 1))
-    axes.legend(frameon=False, title="least")
+    axes.legend(frameon=False, title="Least")
     return figure
 
 
@@ -225,28 +226,35 @@ def draw_shared(overlaps: Histograms, folder: Path) -> Path:
     return _save(figure, folder / "overlap.png")
 
 
-def _by_s(runs: Sequence[Measured]) -> dict[int, float]:
+def _of(stage: str, measured: Sequence[Measured]) -> list[Run]:
+    return [one.run for one in measured if one.stage == stage]
+
+
+def _alone_s(runs: Sequence[Run]) -> float:
+    return _by_s(runs)[1]
+
+
+def _by_s(runs: Sequence[Run]) -> dict[int, float]:
     """Mean time for each s."""
     return {s: fmean(run.wall_s for run in runs if run.s == s) for s in sorted({run.s for run in runs})}
 
 
-def _mean_s(model: Model, run: Measured) -> float:
-    mean = model.predict(run.s, 1.0, float(run.load)).mean
+def _mean_s(model: Model, s: float, gamma: float, load: float) -> float:
+    mean = model.predict(int(s), gamma, load).mean
     return float("nan") if mean is None else mean
 
 
-def _curve(model: Model, s: Sequence[int], load: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Expected seconds, and the band of nine in ten: its upper edge is the model's, on a log scale it is symmetric."""
-    estimates = [model.predict(int(each), 1.0, load) for each in s]
-    mean = np.array([float("nan") if e.mean is None else e.mean for e in estimates])
-    upper = np.array([float("nan") if e.upper is None else e.upper for e in estimates])
+def _curve(model: Model, every_s: Array, load: float) -> tuple[Array, Array, Array]:
+    """Expected seconds, and a band of nine in ten: its upper edge is the model's, the lower one as far by factor."""
+    estimates = [model.predict(int(s), 1.0, load) for s in every_s]
+    mean, upper = np.array([(estimate.mean, estimate.upper) for estimate in estimates], float).T
     return mean, mean**2 / upper, upper
 
 
-def _axes(axes: Axes, label: str, s_max: int) -> None:
+def _axes(axes: Axes, label: str, every_s: Array) -> None:
     axes.set_xlabel("Tasks s")
     axes.set_ylabel(label)
-    axes.set_xticks(range(1, s_max + 1))
+    axes.set_xticks(every_s)
 
 
 def _save(figure: Figure, path: Path) -> Path:

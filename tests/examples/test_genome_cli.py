@@ -13,7 +13,8 @@ import pytest
 
 from examples.genome import plots
 from examples.genome.__main__ import main
-from examples.genome.parallelism import Measured
+from examples.genome.measure import Measured, learnt
+from shaper.models import Choice, Estimate, ParallelismModel, Run
 from tests.conftest import ROOT
 from tests.examples.test_genome import ODD, vcf
 from tests.examples.test_topeft_cli import size_of
@@ -88,18 +89,6 @@ def test_wrong_options_get_one_clear_line(
 
 
 @dataclass(frozen=True)
-class Estimate:
-    mean: float
-    upper: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    s: int
-    reason: str = "least"
-
-
-@dataclass(frozen=True)
 class Amdahl:
     """T = 1 + 3 / s, told before anything was run."""
 
@@ -107,30 +96,37 @@ class Amdahl:
         return self
 
     def predict(self, s: int, gamma: float, load: float) -> Estimate:
-        return Estimate(1 + 3 / s, 1.1 * (1 + 3 / s))
+        return Estimate(1 + 3 / s, 1.1 * (1 + 3 / s), 1)
 
     def choose(self, gamma: float, load: float, s_max: int, urgency: float = 1.0) -> Choice:
-        return Choice(min(range(1, s_max + 1), key=lambda s: (1 + 3 / s) ** urgency * s**0.5))
+        return Choice(min(range(1, s_max + 1), key=lambda s: (1 + 3 / s) ** urgency * s**0.5), None, "least")
 
 
 RUNS = [
-    Measured(name, s, 0 if name == "individuals" else other, 1 + 3 / s + 0.01 * other)
+    Measured(name, Run(s, 1.0, 0.0 if name == "individuals" else float(other), 1 + 3 / s + 0.01 * other))
     for name in ("individuals", "frequency_all", "frequency")
     for s in (1, 2, 3, 4)
     for other in (1, 2)
 ]
 
 
-def test_all_figures_are_drawn_where_there_are_models(tmp_path: Path) -> None:
+def test_a_model_learns_of_each_stage() -> None:
+    runs = [*RUNS, Measured("sifting", Run(1, 1.0, 0.0, 9.0))]
+    models = learnt(runs, ParallelismModel())
+    assert {name: model.seen for name, model in models.items()} == {
+        **dict.fromkeys(("individuals", "frequency_all", "frequency"), 8),
+        "sifting": 1,
+    }
+    assert models["individuals"].predict(4, 1.0, 0.0).mean == pytest.approx(1.765, rel=0.05)
+
+
+def test_all_figures_are_drawn(tmp_path: Path) -> None:
     models = dict.fromkeys(("individuals", "frequency_all", "frequency"), Amdahl())
-    drawn = plots.draw_all(RUNS, models, tmp_path)
-    names = {path.stem for path in drawn}
+    drawn = plots.draw_all(RUNS, models, models, tmp_path)
     scaling = {"individuals", "stages", "frequency"}
     graphs = {"graph-1", "graph-cost", "graph-published", "graph-time"}
-    assert names == scaling | graphs | {"pareto", "residuals", "chosen"}
+    assert {path.stem for path in drawn} == scaling | graphs | {"pareto", "residuals", "chosen"}
     assert all(min(size_of(path)) > 300 for path in drawn)
-    without = {path.stem for path in plots.draw_all(RUNS, {}, tmp_path)}
-    assert without == scaling | {"pareto", "graph-1"}
 
 
 def test_the_model_is_drawn_beside_what_was_measured() -> None:
@@ -145,7 +141,7 @@ def test_the_model_is_drawn_beside_what_was_measured() -> None:
 
 
 def test_residuals_are_what_the_expectation_leaves() -> None:
-    naive, model = plots.draw_residuals(["individuals"], RUNS, {"individuals": Amdahl()}).axes
+    naive, model = plots.draw_residuals(["individuals"], RUNS, {"Amdahl": {"individuals": Amdahl()}}).axes
     assert sorted(model.lines[0].get_ydata()) == pytest.approx([0.01] * 4 + [0.02] * 4)
     at_four = [y for x, y in zip(*naive.lines[0].get_data(), strict=True) if x == 4]
     assert at_four == pytest.approx([1.76 - 4.015 / 4, 1.77 - 4.015 / 4])
