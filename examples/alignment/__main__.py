@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import shaper
+from examples import where
 from examples.alignment import tools
 from examples.alignment.align import Align, merge_by_place, merge_in_order
 from examples.alignment.index import digest_of, index_of
@@ -54,10 +55,8 @@ def _run(options: argparse.Namespace) -> int:
         mode="threads",
         ordered=not options.sort,
     )
-    given = {"cores": options.cores, "memory": options.memory, "run_dir": options.run_dir}
-    given = {name: value for name, value in given.items() if value is not None}
     started_s = time.perf_counter()
-    bam = shaper.run(stage, policy=Adaptive(cores=options.threads), name="alignment", **given).value
+    bam = shaper.run(stage, policy=Adaptive(cores=options.threads), name="alignment", **where.given(options)).value
     wall_s = time.perf_counter() - started_s
     out = options.out / "aligned.bam"
     out.write_bytes(bam)
@@ -157,9 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--any-tie", action="store_true", help="any of the best places: no fillers, see README")
     parser.add_argument("--check", action="store_true", help="compare with one run of bwa")
     parser.add_argument("--threads", type=int, default=1, help="cores of a task, which are bwa's threads [%(default)s]")
-    parser.add_argument("--cores", type=int, help="to use [all]")
-    parser.add_argument("--memory", metavar="SIZE", help="to use, like 4GB [the machine's]")
-    parser.add_argument("--run-dir", type=Path, help="of shaper's run; the same one again resumes it")
+    where.add_arguments(parser)
     return parser
 
 

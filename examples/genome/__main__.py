@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import shaper
+from examples import where
 from examples.genome.generate import (
     Files,
     add_arguments,
@@ -55,15 +56,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     left_out = [name for name, columns in work.columns().items() if not columns]
     if left_out:
         console.print(f"left out: {', '.join(left_out)}, with fewer than {options.draw} samples in the files")
-    given = {"cores": options.cores, "memory": options.memory}
-    given = {name: value for name, value in given.items() if value is not None}
     started_s = time.perf_counter()
-    values = shaper.run(work.stages(), name="genome", run_dir=options.run_dir, **given).value
+    values = shaper.run(work.stages(), name="genome", **where.given(options)).value
     wall_s = time.perf_counter() - started_s
     variants = sum(known.variants for known in values["individuals_merge"].values())
     print(f"{variants} variants of {len(samples_of(files.genotypes[0]))} people in {wall_s:.1f} s", file=sys.stderr)
     console.print(_table(work, values))
-    measured = [] if options.no_measure else _measured(work, values, options, given)
+    measured = [] if options.no_measure else _measured(work, values, options)
     _draw(measured, values, options.out / "plots", console)
     return 0
 
@@ -116,12 +115,11 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
     return table
 
 
-def _measured(
-    work: Workflow, values: Mapping[str, Any], options: argparse.Namespace, given: Mapping[str, Any]
-) -> list[Measured]:
+def _measured(work: Workflow, values: Mapping[str, Any], options: argparse.Namespace) -> list[Measured]:
     cores = options.cores or len(os.sched_getaffinity(0))
     parallelism = range(1, min(_MOST_TASKS, 2 * cores) + 1)
     print(f"measuring every stage with 1 to {parallelism[-1]} tasks, {options.repetitions} times", file=sys.stderr)
+    given = {name: value for name, value in where.given(options).items() if name != "run_dir"}
     return measure(work, values, parallelism, options.repetitions, progress=False, **given)
 
 
@@ -155,9 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--populations", type=Path, metavar="FOLDER", help="a file of names for each population")
     parser.add_argument("--draw", type=int, default=52, help="people in a random group [%(default)s]")
     parser.add_argument("--runs", type=int, default=1000, help="random groups per population [%(default)s]")
-    parser.add_argument("--cores", type=int, help="to use [all]")
-    parser.add_argument("--memory", metavar="SIZE", help="to use, like 4GB [the machine's]")
-    parser.add_argument("--run-dir", type=Path, help="of shaper's run; the same one again resumes it")
+    where.add_arguments(parser)
     parser.add_argument("--no-measure", action="store_true", help="run the workflow only")
     parser.add_argument("--repetitions", type=int, default=3, help="of every measurement [%(default)s]")
     return parser

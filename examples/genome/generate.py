@@ -82,6 +82,7 @@ def generate(settings: Settings, folder: Path, workers: int | None = None) -> Fi
     Args:
         workers: processes that draw; by default all cores.
     """
+    folder = folder.resolve()  # tasks may run elsewhere
     chromosomes = CHROMOSOMES[: settings.chromosomes]
     genotypes = tuple(folder / f"chr{name}.vcf.gz" for name in chromosomes)
     annotations = tuple(folder / f"chr{name}.annotation.vcf.gz" for name in chromosomes)
