@@ -29,8 +29,9 @@ from examples.genome.generate import (
     settings_of,
     write_annotation,
 )
+from examples.genome.individuals import samples_of
 from examples.genome.measure import Measured, learnt, measure
-from examples.genome.workflow import Workflow, samples_of
+from examples.genome.workflow import Workflow
 from shaper.errors import BadInput, UserError
 from shaper.models import AmdahlGP, ParallelismModel
 
@@ -80,7 +81,7 @@ def _inputs(options: argparse.Namespace, console: Console) -> Files:
     genotypes = (REAL,) if options.real else tuple(path.resolve() for path in options.vcf)
     annotations = tuple(path.resolve() for path in options.annotation or ())
     if not annotations:
-        annotations = tuple(options.data / f"{path.name}.annotation.gz" for path in genotypes)
+        annotations = tuple(options.data.resolve() / f"{path.name}.annotation.gz" for path in genotypes)
         console.print(f"no --annotation: made up, a share of {options.annotated} of the variants has a SIFT prediction")
         options.data.mkdir(parents=True, exist_ok=True)
         for path, made in zip(genotypes, annotations, strict=True):
@@ -101,8 +102,7 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
     table = Table("population", title=f"Variants that may do harm, in groups of {work.draw}", title_justify="left")
     for name in ("people", "variants", "shared by two people", "in a group", "of them in one of it"):
         table.add_column(name, justify="right")
-    frequencies = {**values["frequency_all"], **values.get("frequency", {})} if "frequency_all" in values else {}
-    frequencies = frequencies or values["frequency"]
+    frequencies = {**values.get("frequency_all", {}), **values.get("frequency", {})}
     for population, columns in work.columns().items():
         if not columns:
             continue
@@ -117,8 +117,9 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
 
 def _measured(work: Workflow, values: Mapping[str, Any], options: argparse.Namespace) -> list[Measured]:
     cores = options.cores or len(os.sched_getaffinity(0))
-    parallelism = range(1, min(_MOST_TASKS, 2 * cores) + 1)
-    print(f"measuring every stage with 1 to {parallelism[-1]} tasks, {options.repetitions} times", file=sys.stderr)
+    most = min(_MOST_TASKS, 2 * cores) if options.engine == "local" else _MOST_TASKS
+    parallelism = range(1, most + 1)
+    print(f"measuring every stage with 1 to {most} tasks, {options.repetitions} times", file=sys.stderr)
     given = {name: value for name, value in where.given(options).items() if name != "run_dir"}
     return measure(work, values, parallelism, options.repetitions, progress=False, **given)
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from examples.genome import individuals, sharing, sifting
 from examples.genome.generate import chromosome_of
+from examples.genome.individuals import samples_of
 from shaper import Chunk, Source, Stage, readers
 from shaper.errors import BadInput
 
 GENOTYPES, ANNOTATIONS = "genotypes", "annotations"
-_FIRST_SAMPLE = 9  # columns of a VCF file before the samples
 STAGES = ("count", "individuals", "individuals_merge", "sifting", "mutation_overlap", "frequency_all", "frequency")
 
 
@@ -87,12 +87,6 @@ class Workflow:
             if mine:
                 stages.append(Stage(name, sharing.Draws(mine, self.runs), frequency, sharing.add, after))
         return stages
-
-
-def samples_of(genotypes: Path) -> Sequence[str]:
-    """The names of the samples of a VCF file."""
-    lines = readers.header(genotypes)
-    return lines[-1].split("\t")[_FIRST_SAMPLE:] if lines else ()
 
 
 Counted = Mapping[str, tuple[Source, ...]]

@@ -113,7 +113,7 @@ def test_a_real_slice_gives_what_the_reference_gives(tmp_path: Path) -> None:
     slice_ = tmp_path / "slice.vcf"
     slice_.write_bytes(b"\n".join([head, b"#CHROM" + columns, *rows[::8], b""]))
     write_annotation(slice_, tmp_path / "annotation.vcf.gz", 0.05, 1)
-    names = workflow.samples_of(slice_)
+    names = individuals.samples_of(slice_)
     populations = {"ALL": names, "first": names[:100], "nobody": ["stranger"]}
     work = Workflow([slice_], [tmp_path / "annotation.vcf.gz"], populations, runs=20)
     found = by_hand(work, random.Random(1))
@@ -202,8 +202,9 @@ def test_odd_lines_are_read_as_the_reference_reads_them(each: int, tmp_path: Pat
     ("lines", "said"),
     [
         ([row("0|1 1|0 1|1"), row("0|1 1|0 1|1", "EUR_AF=0.1")], "variant 1: INFO has no AF: EUR_AF=0.1"),
-        ([row("0|1 1|0 1|1"), row("0|1 1|0")], "variant 1: it has 2 samples, others 3"),
-        ([row("0|1 1|0 1|1"), "no variant"], "variant 1 has 1 columns, and no genotypes"),
+        ([row("0|1 1|0"), row("0|1 1|0 1|1")], "variant 0: it has 2 samples, the header 3"),
+        ([row("0|1 1|0 1|1"), row("0|1 1|0")], "variant 1: it has 2 samples, the header 3"),
+        ([row("0|1 1|0 1|1"), "no variant"], "variant 1 has 1 columns and no genotypes"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(lines: list[str], said: str, tmp_path: Path) -> None:
