@@ -171,6 +171,7 @@ def task_entry(seen: Observation, verdict: Verdict, expected: tuple[float | None
         "expected_memory_mib": _t(expected[0]),
         "expected_wall_s": _t(expected[1]),
         "reason": task.reason,
+        "beside": task.beside,
         "outcome": seen.outcome.value,
         "submitted_s": _t(seen.submitted_s),
         "started_s": _t(seen.started_s),
@@ -238,6 +239,11 @@ class Records:
     beliefs: Sequence[Entry] = ()
     capacities: Sequence[Entry] = ()
     warnings: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def stages(self) -> Mapping[str, Entry]:
+        """The stages with a dataset that is known, by name; of a run that went on also those known before."""
+        return {row["name"]: row for session in self.sessions for row in session.run.get("stages", ())}
 
     @property
     def status(self) -> str:
@@ -332,8 +338,8 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
         stopped_s = max(stopped_s, entry["at_s"])
         if kind == "stage" and sessions:
             run = sessions[-1].run
-            stages = [*run["stages"], {key: entry[key] for key in ("name", "category", "elements", "sources")}]
-            sessions[-1] = replace(sessions[-1], run={**run, "stages": stages})
+            row = {key: value for key, value in entry.items() if key not in ("kind", "at_s", "already_done_elements")}
+            sessions[-1] = replace(sessions[-1], run={**run, "stages": [*run["stages"], row]})
         if kind == "end" and sessions:
             sessions[-1] = replace(sessions[-1], end=entry)
         if kind in by_kind:
@@ -346,7 +352,13 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
 def stage_row(plan: StagePlan) -> dict[str, Any]:
     """What is recorded of a stage."""
     elements = sum(source.elements or 0 for source in plan.sources)
-    return {"name": plan.name, "category": plan.category, "elements": elements, "sources": len(plan.sources)}
+    return {
+        "name": plan.name,
+        "category": plan.category,
+        "after": list(plan.after),
+        "elements": elements,
+        "sources": len(plan.sources),
+    }
 
 
 def shifted(entry: Entry, by_s: float) -> Entry:
@@ -365,8 +377,13 @@ def learnt(run_dir: Path) -> Beliefs:
     Raises:
         BadInput: there are no records.
     """
+    return learnt_from(read(run_dir))
+
+
+def learnt_from(recorded: Records) -> Beliefs:
+    """The same, of records that were read."""
     beliefs = Beliefs()
-    for entry in read(run_dir).tasks[-_LEARNT_FROM:]:
+    for entry in recorded.tasks[-_LEARNT_FROM:]:
         beliefs = beliefs.updated(observation(entry))
     return beliefs
 
@@ -396,6 +413,7 @@ def observation(entry: Entry) -> Observation:
         given,
         attempt=entry.get("attempt", 1),
         reason=entry["reason"],
+        beside=entry.get("beside"),
     )
     used = entry["used"]
     known = {item.name for item in fields(Usage)}

@@ -234,6 +234,24 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The I/O errors that a piece of work has met, one attempt after the other, and how long it waits for the next.
+
+    Args:
+        since_s, failed_s: when the first and the last of them was seen.
+        until_s: no attempt before this time.
+        failures: how many there were.
+        excused: how many of them say nothing about the work, because nothing else could be read either.
+    """
+
+    since_s: float
+    failed_s: float
+    until_s: float
+    failures: int
+    excused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One attempt at one piece of work. A retry is a new task with a new id and `attempt` one higher.
 
@@ -242,6 +260,7 @@ class Task:
         losses: how many of the attempts before this one were lost, through no fault of the work.
         beside: tasks in flight when it was released; None where that is not known.
         durable: whether its result must outlive its worker; otherwise an engine that can leaves it there.
+        pause: the I/O errors that earlier attempts have met; None where there were none.
     """
 
     id: TaskId
@@ -256,6 +275,7 @@ class Task:
     losses: int = 0
     beside: int | None = None
     durable: bool = True
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +353,7 @@ class Observation:
         skip_reasons: one line for each of them.
         system_oom: OUT_OF_MEMORY by the system's killer, not by the task's own limit.
         error: the pickled exception of a FAILED attempt, where it pickles.
+        io_error: the exception says that data could not be read or written, but not that a file is missing or denied.
     """
 
     task: Task
@@ -348,6 +369,7 @@ class Observation:
     skip_reasons: tuple[str, ...] = ()
     system_oom: bool = False
     error: bytes | None = None
+    io_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +440,7 @@ class Shape:
         durable: whether results must outlive their workers; otherwise they may stay there until they are merged.
         save_before_s: set for accumulating tasks: results that have been on workers since before this are merged
             first, and what comes out of them is durable.
+        fresh: whether new pieces may be cut; else only what waits to run again is released.
     """
 
     stage: str
@@ -430,6 +453,7 @@ class Shape:
     cross_sources: bool = True
     durable: bool = True
     save_before_s: float | None = None
+    fresh: bool = True
 
 
 def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:
@@ -451,11 +475,13 @@ class Retry:
 
     Args:
         waits: for a larger worker than any that is connected; otherwise it gets no more than the largest has.
+        pause: I/O errors, after which it waits.
     """
 
     resources: Resources | None
     reason: str = ""
     waits: bool = False
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ Cost = Callable[[Task, Any], Usage]
 
 # How many queued tasks that do not fit are passed before the rest of the queue waits; bounds the work of an event.
 _PASSED_AT_MOST = 16
+# An attempt that finds the data source away ends after so long.
+_FAILS_AFTER_S = 1.0
 
 _FINISH, _READ, _JOIN, _LEAVE, _WAKE = range(5)
 
@@ -69,6 +71,7 @@ class Simulated:
         loss_rate: share of the attempts that are lost part-way.
         grace_s: how long it is worth waiting for a larger worker than those that are connected.
         keeps_results: results that need not be durable stay on their workers, and are lost with them.
+        away: when the data source is away, from and until when: what starts then raises an I/O error a second later.
     """
 
     name = "simulated"
@@ -85,6 +88,7 @@ class Simulated:
         loss_rate: float = 0.0,
         grace_s: float = 0.0,
         keeps_results: bool = False,
+        away: Sequence[tuple[float, float]] = (),
     ) -> None:
         if not workers:
             raise BadInput("a simulated cluster needs at least one WorkerSpec")
@@ -93,6 +97,7 @@ class Simulated:
         self.run_dir: Path | None = None
         self.cost, self.seed = cost, seed
         self.dispatch_s, self.slot_overhead_s, self.loss_rate = dispatch_s, slot_overhead_s, loss_rate
+        self.away = tuple(away)
         self._source = SharedSource(bandwidth) if bandwidth is not None else None
         self.grace_s = grace_s
         self._idle_since_s: float | None = None  # since when nothing can happen by itself
@@ -199,6 +204,9 @@ class Simulated:
         if self.loss_rate and rng.random() < self.loss_rate:
             outcome, detail, held_s = Outcome.LOST, "lost, as the loss rate wants it", held_s * rng.random()
             usage = replace(usage, memory_mib=None, disk_mib=None, cpu_s=None, result_bytes=None, wall_s=None)
+        if isinstance(task.work, Chunk) and any(start_s <= started_s < stop_s for start_s, stop_s in self.away):
+            outcome, detail, held_s = Outcome.FAILED, "OSError: the data source is away", _FAILS_AFTER_S
+            usage = Usage(wall_s=held_s)
         running = _Running(task, worker, submitted_s, started_s, usage, outcome, held_s, detail)
         self._running[task.id] = running
         if self._source is not None and usage.read_bytes:
@@ -297,7 +305,18 @@ class Simulated:
                 )
         started_s = running.started_s if running.started_s <= self._now_s else None
         self._ended.append(
-            Observation(task, outcome, usage, running.submitted_s, started_s, self._now_s, worker.name, detail, ref)
+            Observation(
+                task,
+                outcome,
+                usage,
+                running.submitted_s,
+                started_s,
+                self._now_s,
+                worker.name,
+                detail,
+                ref,
+                io_error=outcome is Outcome.FAILED,
+            )
         )
 
     def _check_stalled(self) -> None:

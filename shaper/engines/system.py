@@ -81,20 +81,31 @@ class BatchSystem(Protocol):
     def wait(self) -> Sequence[Ended]:
         """What has come back, waiting up to a second for the first: they know no shorter time."""
 
-    def lost(self) -> tuple[Collection[str], Collection[str]]:
-        """Names of jobs whose worker went away, newly seen, which the batch system would run again by itself; and of
-        workers that went away with what stayed on them."""
+    def lost(self) -> Collection[str]:
+        """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
+
+    def gone(self, workers: Collection[str]) -> Collection[str]:
+        """Those of the workers, as named by what came back from them, that are not connected any more."""
 
     def cancel(self, name: str) -> None:
         """End a job, now or when it starts; it does not come back."""
 
-    def forget(self, path: Path) -> None:
-        """Nobody will read this file again."""
+    def forget(self, path: Path, *, lost: bool = False) -> None:
+        """Nobody will read this file again; `lost`: it stayed on a worker that has gone."""
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         """The connected workers by kind, and how many jobs wait for one."""
 
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; never one that has a job. Return how many were told."""
+
+    def empty(self) -> bool:
+        """Whether it has no jobs, those that were cancelled included."""
+
     def close(self) -> None: ...
+
+    def abandon(self) -> None:
+        """Touch nothing any more: this process is a fork, the workers are those of its parent."""
 
 
 def worker_counts(stats: Any) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from shaper.policy import chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
+from shaper.policy.outage import PATIENCE_S
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, checked
 from shaper.types import (
@@ -71,6 +72,7 @@ class Adaptive:
         concurrency: most processing tasks at once; as many as the workers hold by default.
         checkpoint_s: results may stay on workers for so long, on engines that can leave them there: what was done since
             then is done again when its worker is lost. 0: every result comes back at once.
+        patience: how long a data source may be away (I/O errors of several of its sources) before work is given up.
         without: ingredients to switch off, to see what they are worth; see `settings.INGREDIENTS`.
     """
 
@@ -92,6 +94,7 @@ class Adaptive:
         cores: int = 1,
         concurrency: int | None = None,
         checkpoint_s: float = 60.0,
+        patience: str | float = PATIENCE_S,
         without: Collection[str] = (),
     ) -> None:
         self.settings = checked(
@@ -108,6 +111,7 @@ class Adaptive:
             cores=cores,
             concurrency=concurrency,
             checkpoint_s=checkpoint_s,
+            patience=patience,
             without=without,
         )
         self._durable = not self.settings.checkpoint_s
@@ -190,6 +194,8 @@ class Adaptive:
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed)
+            if beliefs.outage(group.stage, group.group).holds:
+                more = 1  # the workers are for other groups
             fed = chunksize.fed(about, self.settings)
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
@@ -345,6 +351,7 @@ class Adaptive:
             beliefs,
             retries=self.settings.retries,
             exhausted=lambda seen: self._exhausted(seen, beliefs, capacity),
+            patience_s=self.settings.patience_s,
         )
         if isinstance(answer, Retry) and seen.outcome is Outcome.LOST and task.attempt - task.losses == 1:
             # It was promised nothing; towards the end a whole piece again would be waited for.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shaper.errors import BadInput
+from shaper.policy.outage import PATIENCE_S
 from shaper.units import parse_mib, parse_seconds
 
 Objective = Literal["throughput", "waste", "retries"]
@@ -57,6 +58,7 @@ class Settings:
     concurrency: int | None = None
     checkpoint_s: float = 0.0
     without: frozenset[str] = frozenset()
+    patience_s: float = PATIENCE_S
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -81,6 +83,7 @@ def checked(
     concurrency: int | None = None,
     checkpoint_s: float = 0.0,
     without: Collection[str] = (),
+    patience: str | float = PATIENCE_S,
 ) -> Settings:
     """Return the settings in the core's units.
 
@@ -122,4 +125,5 @@ def checked(
         concurrency,
         float(checkpoint_s),
         frozenset(without),
+        parse_seconds(patience, "patience"),
     )

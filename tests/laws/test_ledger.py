@@ -168,7 +168,7 @@ def test_a_killed_run_resumes_without_loss_or_duplicate_at_other_sizes(
     stage = again._stages["one"]
     for name, settled in past.results.items():
         if name not in missing:
-            spans = again._spans(stage, settled.result.ranges)
+            spans = stage._spans(settled.result.ranges)
             second.values[name] = [(s.source.id, n) for s in spans for n in range(s.start, s.stop)]
     for _ in range(3000):
         if again.finished:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import shaper
 from shaper.code import fingerprint_of, pack
 from shaper.errors import BadInput, CannotPickle
 
@@ -77,3 +78,10 @@ def test_the_users_own_modules_count_and_what_they_import(tmp_path: Path, monkey
     changed = fingerprint()
     assert changed[:16] != first[:16]
     assert changed[16:] != first[16:]
+
+
+def test_the_same_code_has_the_same_fingerprint_however_often_it_is_asked() -> None:
+    def f(x: Any) -> Any:
+        return shaper.run(x)  # of many modules
+
+    assert len({fingerprint_of(f) for _ in range(2)}) == 1

@@ -18,12 +18,15 @@ ALLOWED = {
     "dataset": BASE,
     "work": BASE,
     "reduction": BASE | {"work"},
-    "ledger": CORE,
+    "pieces": CORE,
+    "account": CORE | {"pieces"},
+    "ledger": CORE | {"pieces", "account"},
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
     "loop": CORE | {"ledger", "models", "policy", "engines"},
     "monitor": BASE | {"monitor"},
-    "engines": BASE | {"monitor", "engines"},
+    "engines": BASE | {"monitor", "engines", "environment"},
+    "environment": BASE | {"environment"},
     "journal": CORE | {"ledger"},
     "records": CORE | {"models", "ledger"},
     "tally": CORE | {"models", "records"},
@@ -33,7 +36,8 @@ ALLOWED = {
     "arrivals": CORE | {"ledger"},
     "readers": CORE | {"readers"},
 }
-PURE = ("types", "errors", "units", "dataset", "work", "reduction", "ledger", "loop", "models", "policy")
+PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
+PURE += ("models", "policy")
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
