@@ -224,4 +224,5 @@ def _is_own(module_name: str | None) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _is_installed(path: str) -> bool:
     roots = {Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")}
+    roots.add(Path(__file__).resolve().parent)  # this library, wherever it lies
     return any(root in Path(path).resolve().parents for root in roots)
