@@ -91,7 +91,6 @@ class Progress:
         """A stage has begun while the run goes on."""
         self.elements += sum(source.elements or 0 for source in plan.sources)
         self.done += done_elements
-        self._quarter = int(4 * self.done / max(1, self.elements))
         if self.stages is not None:
             self.stages.added(plan, done_elements)
 
@@ -198,13 +197,8 @@ class Progress:
         if self.stages is not None:
             self.stages.settled(task.stage, elements, failed=failed)
 
-    @property
-    def _whole(self) -> bool:
-        """Whether all of the dataset is known."""
-        return self.stages is None or not self.stages.unknown
-
     def _milestone(self) -> None:
-        if not self._whole:
+        if self.stages is not None:  # elements of unlike stages do not add up to a share
             return
         quarter = int(4 * self.done / self.elements) if self.elements else 0
         if quarter > self._quarter:
@@ -246,11 +240,10 @@ class Progress:
 
     def _view(self) -> Group:
         rate = self._rate()
-        left = (self.elements - self.done - self.dropped) / rate if rate and self._whole else None
-        so_far = "" if self._whole else " so far"
+        left = (self.elements - self.done - self.dropped) / rate if rate and self.stages is None else None
         head = Table.grid(padding=(0, 2))
         head.add_row(
-            Text(f"{show_count(self.done)} of {show_count(self.elements)} elements{so_far}", style="bold"),
+            Text(f"{show_count(self.done)} of {show_count(self.elements)} elements", style="bold"),
             ProgressBar(max(1, self.elements), self.done, width=32),
             f"{show_count(rate)}/s" if rate else "starting",
             f"about {show_seconds(left)} left" if left is not None else "",

@@ -35,11 +35,6 @@ class Stages:
         for plan in plans:
             self.added(plan, sum(result.elements for result in plan.done))
 
-    @property
-    def unknown(self) -> bool:
-        """Whether there are stages with a dataset that is not known yet."""
-        return any(name not in self._elements and name in self._open for name in self._after)
-
     def added(self, plan: StagePlan, done_elements: int) -> None:
         """The dataset of a stage is known."""
         self._elements[plan.name] = sum(source.elements or 0 for source in plan.sources)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from shaper.ledger import StagePlan
+from shaper.models.beliefs import Beliefs
 from shaper.records import collect, read
 from shaper.report.html import page
 from shaper.report.progress import Progress
 from shaper.report.stages import Stages, rows
-from shaper.types import Backlog, Source, StageBacklog
-from tests.unit.factories import capacity
+from shaper.types import Accept, Backlog, Observation, Shape, Source, StageBacklog
+from tests.unit.factories import capacity, chunk, seen, task
 from tests.unit.records_factory import end_line, run_line, task_line
 
 AFTER = {"first": (), "second": ("first",), "third": ("second",)}
@@ -32,12 +34,10 @@ def test_a_stage_is_told_when_it_begins_and_when_it_is_done() -> None:
     shown.settled("first", 400)
     assert shown.news(backlog("first")) == []
     assert str(shown) == "first 40%, second waits, third waits"
-    assert shown.unknown
     assert shown.news(backlog("dataset of second")) == ["stage 'first' is done"]
     assert str(shown) == "first done, second counted, third waits"
     shown.added(StagePlan("second", (Source("b", 10),)), 0)
     shown.added(StagePlan("third", (Source("c", 1),)), 0)
-    assert not shown.unknown
     assert shown.news(backlog("second", "third")) == ["stage 'second' begins: 10 elements"]
     assert shown.news(backlog()) == ["stage 'second' is done", "stage 'third' is done"]
 
@@ -59,19 +59,30 @@ def test_a_dataset_that_cannot_be_found_fails_its_stage() -> None:
     assert str(shown) == "first done, second failed, third not begun"
 
 
-def test_no_share_is_told_of_a_run_that_is_not_known_whole() -> None:
+def accepted(stage: str, elements: int) -> tuple[Observation, Accept]:
+    done = replace(task(chunk(elements, "a")), stage=stage)
+    return seen(done), Accept()
+
+
+def test_of_several_stages_each_is_told_and_no_share_of_elements_that_are_unlike() -> None:
     text = io.StringIO()
     progress = Progress(1000, 0, Console(file=text, force_terminal=False, width=100))
     progress.stages = Stages(AFTER, [FIRST])
-    progress.done = 900
-    progress._milestone()
-    assert text.getvalue() == ""
-    for name in ("second", "third"):
-        progress.added(StagePlan(name, (Source(name, 500),)), 0)
-    progress.done = 1600
-    progress.decided(1.0, capacity(), backlog("third"), ())
-    progress._milestone()
-    assert "75 % done" in text.getvalue()
+    shapes = [Shape("first", "", None, 500, 2, "fits"), Shape("dataset of second", "", None, 1, 1, "a probe")]
+    progress.decided(0.0, capacity(), backlog("first"), shapes)
+    progress.settled(*accepted("first", 1000), Beliefs())
+    progress.decided(1.0, capacity(), backlog("dataset of second"), shapes)
+    assert text.getvalue().splitlines() == [
+        "shaper: stage 'first' begins: 1000 elements",
+        "shaper: chunks of first are now 500 elements: fits",
+        "shaper: stage 'first' is done",
+    ]
+    live = Progress(1000, 0, Console(file=io.StringIO(), force_terminal=True, width=120, _environ={"TERM": "xterm"}))
+    live.stages = progress.stages
+    out = Console(file=io.StringIO(), width=120)
+    out.print(live._view())
+    live.close()
+    assert "first done, second counted, third waits" in out.file.getvalue()  # type: ignore[attr-defined]
 
 
 def line(stage: str, at_s: float, **changes: object) -> dict[str, object]:
