@@ -137,7 +137,8 @@ def _draw(measured: list[Measured], values: Mapping[str, Any], folder: Path, con
         for stage, model in models.items():
             choice = model.choose(1.0, plots.load_of(stage, measured), max(one.run.s for one in measured))
             console.print(f"{stage}: s = {choice.s}, {choice.reason}")
-    console.print(f"{len(drawn)} figures in {folder}, for instance {drawn[-1].name}")
+    more = f"{len(drawn)} figures, for instance" if len(drawn) > 1 else "a figure:"
+    console.print(f"{more} {folder / drawn[-1].name}")
 
 
 def _parser() -> argparse.ArgumentParser:

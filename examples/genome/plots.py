@@ -46,6 +46,7 @@ _PLACES = {
     "frequency_all": (3, 0.5),
     "frequency": (3, -0.4),
 }
+_LEAST_SHARE = 1e-4  # of pairs; what is rarer is not shown
 URGENCIES = {"cost: T s": 0.5, "T sqrt(s)": 1.0, "time: T$^2$ sqrt(s)": 2.0}
 
 Models = Mapping[str, Model]  # by stage
@@ -207,22 +208,26 @@ def draw_graph(chosen: Mapping[str, int], title: str) -> Figure:
 
 
 def draw_shared(overlaps: Histograms, folder: Path) -> Path:
-    """How many variants two people of a population share, over all chromosomes."""
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.add_subplot()
+    """How many variants two people of a population share, chromosome by chromosome."""
     chromosomes = sorted({chromosome for chromosome, _ in overlaps})
     others = sorted({name for _, name in overlaps} - {"ALL"})
-    for number, population in enumerate([*others, "ALL"]):
-        for style, chromosome in zip(("-", "--", ":", "-."), chromosomes, strict=False):
+    figure = Figure(figsize=(1.5 + 4.0 * len(chromosomes), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(chromosomes), squeeze=False, sharex=True, sharey=True)[0]
+    low, high = np.inf, 0.0
+    for axes, chromosome in zip(panels, chromosomes, strict=True):
+        for number, population in enumerate([*others, "ALL"]):
             pairs = overlaps.get((chromosome, population))
             if pairs is not None:
-                most = int(np.flatnonzero(pairs)[-1]) + 1
-                label = population if chromosome == chromosomes[0] else None
+                share = pairs / pairs.sum()
+                seen = np.flatnonzero(share > _LEAST_SHARE)
+                low, high = min(low, float(seen[0])), max(high, float(seen[-1]) + 1)
                 color = "black" if population == "ALL" else f"C{number}"
-                axes.stairs(pairs[:most] / pairs.sum(), label=label, linestyle=style, color=color)
-    axes.set_xlabel(f"Sifted variants that two people share ({', '.join(chromosomes)})")
-    axes.set_ylabel("Share of pairs")
-    axes.legend(frameon=False)
+                axes.plot(np.arange(share.size), share, label=population, color=color, drawstyle="steps-mid", lw=1.2)
+        axes.set_title(f"Chromosome {chromosome}")
+        axes.set_xlabel("Sifted variants that two people share")
+    panels[0].set_xlim(low - 1, high + 1)
+    panels[0].set_ylabel("Share of pairs")
+    panels[-1].legend(frameon=False)
     return _save(figure, folder / "overlap.png")
 
 
