@@ -105,7 +105,11 @@ def draw_scaling(stages: Sequence[str], measured: Sequence[Measured], models: Mo
     _axes(time, "Time [s]", every_s)
     _axes(speedup, "Speed-up", every_s)
     speedup.legend(frameon=False, fontsize=9, loc="upper left")
-    time.set_ylim(bottom=0)
+    time.set_title("Points: measured; line and band: the model", fontsize=10)
+    if len(stages) > 2:
+        time.set_yscale("log")  # they differ by factors
+    else:
+        time.set_ylim(bottom=0)
     return figure
 
 
@@ -145,10 +149,20 @@ def draw_pareto(stages: Sequence[str], measured: Sequence[Measured], models: Mod
     for pair, point in points.items():
         axes.annotate(f"{pair[0]},{pair[1]}", point, xytext=(4, 4), textcoords="offset points", fontsize=9)
     s_max = max(max(pair) for pair in points)
-    first, second = (models[stage].choose(1.0, load_of(stage, measured), s_max).s for stage in stages)
-    if (first, second) in points:
-        label = f"chosen: {first},{second}"
-        axes.plot(*points[first, second], "s", color="black", fillstyle="none", markersize=12, label=label)
+    chosen = tuple(models[stage].choose(1.0, load_of(stage, measured), s_max).s for stage in stages)
+    expected_s = [
+        _mean_s(models[stage], s, 1.0, float(other))
+        for stage, s, other in zip(stages, chosen, reversed(chosen), strict=True)
+    ]
+    cost_core_s = sum(s * wall_s for s, wall_s in zip(chosen, expected_s, strict=True))
+    axes.plot(
+        *points.get((chosen[0], chosen[1]), (max(expected_s), cost_core_s)),
+        "s",
+        color="black",
+        fillstyle="none",
+        markersize=12,
+        label=f"chosen: {chosen[0]},{chosen[1]}" + ("" if chosen in points else ", as the models expect it"),
+    )
     axes.set_xlabel("Time until both have ended [s]")
     axes.set_ylabel("Cost, s T of both [core s]")
     axes.set_title(f"s of {stages[0]}, {stages[1]}", fontsize=11)
@@ -176,7 +190,7 @@ def draw_chosen(stages: Sequence[str], measured: Sequence[Measured], models: Mod
     axes.set_xticks(np.arange(len(stages)), stages, rotation=20, ha="right")
     axes.set_ylabel("Chosen s")
     axes.set_yticks(range(s_max + 1))
-    axes.legend(frameon=False, title="Least")
+    axes.legend(frameon=False, title="Least", ncols=len(URGENCIES), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 

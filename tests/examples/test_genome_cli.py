@@ -152,6 +152,25 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
     assert plots.pareto(points) == [(3, 3), (3, 1), (1, 1)]
 
 
+def test_what_is_chosen_is_in_the_figure_also_where_it_was_not_measured() -> None:
+    both = ["frequency_all", "frequency"]
+    runs = [Measured(name, Run(s, 1.0, float(s), 1 + 3 / s)) for s in (1, 2, 3) for name in both]
+    axes = plots.draw_pareto(both, runs, dict.fromkeys(both, Amdahl())).axes[0]
+    assert axes.get_legend_handles_labels()[1][-1] == "chosen: 3,3"
+    runs = [run for run in runs if run.run.s != 2] + [
+        Measured(both[0], Run(2, 1.0, 1.0, 2.5)),
+        Measured(both[1], Run(1, 1.0, 2.0, 4.0)),
+    ]
+
+    class Two(Amdahl):
+        def choose(self, *_: object, **__: object) -> Choice:
+            return Choice(2, None, "always")
+
+    axes = plots.draw_pareto(both, runs, dict.fromkeys(both, Two())).axes[0]
+    assert axes.get_legend_handles_labels()[1][-1] == "chosen: 2,2, as the models expect it"
+    assert (axes.lines[-1].get_xdata()[0], axes.lines[-1].get_ydata()[0]) == (2.5, 2 * 2 * 2.5)
+
+
 def test_the_graph_shows_every_task() -> None:
     (axes,) = plots.draw_graph({"individuals": 3, "individuals_merge": 2}, "title").axes
     boxes = [patch for patch in axes.patches if type(patch).__name__ == "Rectangle"]
