@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from shaper import records
+from shaper.dataset import counted
 from shaper.engines import WorkerSpec
 from shaper.errors import BadInput, Incomplete, Stalled
 from shaper.models import Beliefs
@@ -93,12 +94,13 @@ def _left(recorded: Records) -> tuple[dict[str, int], list[str]]:
     for entry in recorded.tasks:
         if entry["work"] == "process" and entry["verdict"] == "accept":
             done[entry["stage"]] = done.get(entry["stage"], 0) + entry["elements"]
-    left = {name: max(0, row["elements"] - done.get(name, 0)) for name, row in recorded.stages.items()}
-    return left, [name for name in left if name not in done]
+    left = {name: max(0, count - done.get(name, 0)) for name, count in _whole(recorded).items()}
+    graph = recorded.sessions[-1].run.get("graph", ()) if recorded.sessions else ()
+    return left, [name for name in dict.fromkeys([*left, *(row["name"] for row in graph)]) if name not in done]
 
 
 def _whole(recorded: Records) -> dict[str, int]:
-    return {name: row["elements"] for name, row in recorded.stages.items()}
+    return {name: row["elements"] for name, row in recorded.stages.items() if counted(name) is None}
 
 
 def _simulated(case: Replay, known: Beliefs | None, shape: Shape, count: int, seed: int = 0) -> Option:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper import records
+from shaper.dataset import counted
 from shaper.engines import WorkerSpec
 from shaper.errors import BadInput
 from shaper.models import Beliefs
@@ -87,6 +88,7 @@ class Stage:
     category: str
     sources: tuple[Source, ...]
     measured: Mapping[tuple[str, str], _Measured] = field(repr=False)
+    after: tuple[str, ...] = ()
 
     def cost(self, task: Task, rng: Any) -> Usage:
         """What an attempt would use if it were not limited."""
@@ -219,8 +221,10 @@ def _stages(
     elements: Mapping[str, int],
 ) -> dict[str, Stage]:
     """Equal sources: as many and as large together as the run's; by group, as what was done of each."""
-    stages = {}
+    stages: dict[str, Stage] = {}
     for row in recorded.stages.values():
+        if counted(row["name"]) is not None:
+            continue
         counts: dict[str, int] = {}
         for seen in done:
             if seen.task.stage == row["name"] and not isinstance(seen.task.work, Merge):
@@ -238,8 +242,12 @@ def _stages(
             each, rest = divmod(size, number)
             sources += [Source(f"{row['name']} {group} {n}", each + (n < rest), group=group) for n in range(number)]
         if sources:
-            stages[row["name"]] = Stage(row["category"], tuple(sources), measured)
-    return stages
+            stages[row["name"]] = Stage(row["category"], tuple(sources), measured, tuple(row.get("after", ())))
+    # What is not played is done already.
+    return {
+        name: replace(stage, after=tuple(parent for parent in stage.after if parent in stages))
+        for name, stage in stages.items()
+    }
 
 
 def _workers(recorded: Records) -> tuple[WorkerSpec, ...]:

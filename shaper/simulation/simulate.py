@@ -29,6 +29,8 @@ class Drawn(Protocol):
     @property
     def sources(self) -> tuple[Source, ...]: ...
     @property
+    def after(self) -> tuple[str, ...]: ...
+    @property
     def pure_core_s(self) -> float: ...
     @property
     def read_bytes(self) -> float: ...
@@ -204,7 +206,7 @@ def _run(
         return worlds[task.stage].cost(task, rng)
 
     engine = Watched(scenario.workers, cost, seed, **scenario.engine_options)
-    stages = [Stage(name, drawn.sources, category=drawn.category) for name, drawn in worlds.items()]
+    stages = [Stage(name, drawn.sources, after=drawn.after, category=drawn.category) for name, drawn in worlds.items()]
     return api.run(stages, engine=engine, policy=policy, warm_start=known), engine
 
 

@@ -91,6 +91,7 @@ class World:
     category: str
     sources: tuple[Source, ...]
     factors: Mapping[str, tuple[float, float]] = field(repr=False)  # of time and memory per element, by source
+    after: tuple[str, ...] = ()
 
     def cost(self, task: Task, rng: Any) -> Usage:
         """What an attempt would use if it were not limited."""

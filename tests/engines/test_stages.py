@@ -15,6 +15,8 @@ import shaper
 from shaper import Source, Stage
 from shaper.engines import Simulated, WorkerSpec
 from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed
+from shaper.simulation.replay import replay
+from shaper.simulation.simulate import simulate
 from shaper.types import Chunk, Task, Usage
 from tests.conftest import ROOT
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine
@@ -256,6 +258,20 @@ def test_stages_in_the_simulator_are_the_same_to_the_byte(tmp_path: Path) -> Non
     assert spans["beside"][0] < spans["a"][1], "several at once"
     assert spans["doubled"][0] >= spans["a"][1]
     assert spans["last"][0] >= max(spans["doubled"][1], spans["beside"][1])
+
+
+def test_a_recorded_run_is_replayed_with_what_waits_for_what(tmp_path: Path) -> None:
+    last = Stage("last", lambda by: {"all": sum(by.values())}, count, total, after=["lengths"])
+    run([FIRST, LENGTHS, last], tmp_path)
+    case = replay(tmp_path / "run")
+    assert {name: stage.after for name, stage in case.stages.items()} == {
+        "first": (),
+        "lengths": ("first",),
+        "last": ("lengths",),
+    }
+    assert simulate(case, shaper.policy.Adaptive()).elements == 5 + 30 + 30
+    rest = replay(tmp_path / "run", {"first": 0, "lengths": 30, "last": 30})
+    assert {name: stage.after for name, stage in rest.stages.items()} == {"lengths": (), "last": ("lengths",)}
 
 
 def test_a_dataset_function_that_raises_in_the_simulator_stops_what_depends_on_it_alone() -> None:

@@ -112,10 +112,11 @@ def test_of_a_run_that_goes_on_only_the_rest_counts(run_dir: Path, tmp_path: Pat
 def test_stages_that_have_not_begun_are_named(tmp_path: Path) -> None:
     run = run_line(elements=100_000)
     run["stages"].append({"name": "fits", "category": "fits", "elements": 50, "sources": 50})
+    run["graph"] = [{"name": "processing", "after": []}, {"name": "later", "after": ["fits"]}]
     tasks = [task_line(n, float(n), elements=1000 * n, used={"wall_s": 0.5 * n}) for n in range(1, 8)]
     capacity = {"kind": "capacity", "at_s": 0.0, "kinds": [{"name": "w", "cores": 2, "memory_mib": 4000, "count": 1}]}
     lines = advise(write(tmp_path / "run", [run, capacity, *tasks]), rest=True)
-    assert "Nothing has finished of fits: not counted." in lines
+    assert "Nothing has finished of fits, later: not counted." in lines
 
 
 def test_what_gives_no_advice_is_said(tmp_path: Path) -> None:
