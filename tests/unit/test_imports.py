@@ -34,6 +34,7 @@ ALLOWED = {
     "code": BASE,
     "failed": BASE | {"models"},
     "arrivals": CORE | {"ledger"},
+    "readers": CORE | {"readers"},
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
 PURE += ("models", "policy")
