@@ -1,0 +1,94 @@
+"""How good schedules are: stretch, flow, and for whom. Several schedules (of several seeds) are pooled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from shaper.errors import BadInput
+from shaper.scheduling.job import MoldableJob
+from shaper.scheduling.simulate import Schedule
+from shaper.scheduling.speedup import Array
+
+_K, _M = 2.0**10, 2.0**20
+# Bounds of the slides' classes of jobs, by run time on one processor, s; what is more is a class too.
+DOWNEY_CLASSES_S = (1.0, 16.0, 256.0, 4 * _K, 64 * _K, _M)
+MAPPING_CLASSES_S = (256.0, 4 * _K, 64 * _K, _M, 4 * _M, 16 * _M)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Averages and maxima over all jobs; `share_above_1` is the part with a stretch of more than 1."""
+
+    jobs: int
+    average_stretch: float
+    max_stretch: float
+    share_above_1: float
+    average_flow_s: float
+    max_flow_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """Jobs of like size, `low_s` <= run time on one processor < `high_s`."""
+
+    low_s: float
+    high_s: float
+    jobs: int
+    share_above_1: float
+
+
+def stretches(schedules: Sequence[Schedule]) -> Array:
+    """The stretch of every job."""
+    return np.array([value for one in schedules for value in one.stretch.values()])
+
+
+def flows_s(schedules: Sequence[Schedule]) -> Array:
+    """The flow of every job."""
+    return np.array([value for one in schedules for value in one.flow.values()])
+
+
+def summary(schedules: Sequence[Schedule]) -> Summary:
+    """Return the figures of one or more schedules.
+
+    Raises:
+        BadInput: there are no jobs.
+    """
+    stretch, flow_s = stretches(schedules), flows_s(schedules)
+    if not len(stretch):
+        raise BadInput("there are no jobs to measure")
+    return Summary(
+        len(stretch),
+        float(stretch.mean()),
+        float(stretch.max()),
+        float((stretch > 1).mean()),
+        float(flow_s.mean()),
+        float(flow_s.max()),
+    )
+
+
+def by_class(schedules: Sequence[Schedule], bounds_s: Sequence[float]) -> list[Class]:
+    """Return the share of jobs with a stretch of more than 1 by size; the first class takes what is smaller too."""
+    stretch = stretches(schedules)
+    serial_s = flows_s(schedules) / stretch
+    found = []
+    for low_s, high_s in pairwise((*bounds_s, math.inf)):
+        mine = stretch[(serial_s < high_s) & ((serial_s >= low_s) | (low_s == bounds_s[0]))]
+        found.append(Class(low_s, high_s, len(mine), float((mine > 1).mean()) if len(mine) else 0.0))
+    return found
+
+
+def ranks_below(one: Array, other: Array) -> float:
+    """Return at which part of the ranks the first sorted curve lies below the second; both have as many values."""
+    return float((np.sort(one) < np.sort(other)).mean())
+
+
+def offered_load(jobs: Sequence[MoldableJob]) -> float:
+    """Return how many processors the jobs would keep busy from the first release to the last, each run on one."""
+    releases = [job.release_s for job in jobs]
+    span_s = max(releases, default=0.0) - min(releases, default=0.0)
+    return sum(job.serial_s for job in jobs) / span_s if span_s > 0 else math.inf

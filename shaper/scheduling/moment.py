@@ -1,0 +1,80 @@
+"""What is planned at one moment: the jobs that wait, and the processors that are free from then on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+
+from shaper.errors import BadInput
+from shaper.scheduling.job import MoldableJob, Placement
+from shaper.scheduling.profile import Profile
+
+# A job that has passed its predicted end is taken to need this part of its elapsed time more.
+_OVERDUE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """Jobs that wait, and those that run; lists are in the order of the waiting jobs, by id.
+
+    Args:
+        cap: the most processors that one job may get; None for the machine's.
+
+    Raises:
+        BadInput: a number that cannot be used, or two jobs of the same id.
+    """
+
+    jobs: Sequence[MoldableJob]
+    running: Sequence[Placement]
+    processors: int
+    now_s: float
+    cap: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("processors", self.processors), ("cap", self.cap or 1)):
+            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+                raise BadInput(f"{name} must be a whole number of at least 1, got {value!r}")
+        if not math.isfinite(self.now_s):
+            raise BadInput(f"now_s must be finite, got {self.now_s!r}")
+        try:
+            jobs = sorted(self.jobs, key=attrgetter("id"))
+        except TypeError as error:
+            raise BadInput("ids of jobs must be all numbers or all strings: ties are broken by their order") from error
+        if len({job.id for job in jobs}) < len(jobs):
+            twice = next(one.id for one, other in zip(jobs, jobs[1:], strict=False) if one.id == other.id)
+            raise BadInput(f"two jobs have the id {twice!r}")
+        object.__setattr__(self, "jobs", jobs)
+
+    @cached_property
+    def limit(self) -> int:
+        """The most processors that one job may get."""
+        return min(self.processors, self.cap or self.processors)
+
+    @cached_property
+    def ages_s(self) -> list[float]:
+        """Since when each has waited; negative for one that is still to come."""
+        return [self.now_s - job.release_s for job in self.jobs]
+
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many useful allotments of each are within the limit."""
+        return [job.useful(self.limit) for job in self.jobs]
+
+    @cached_property
+    def free(self) -> int:
+        """Processors that no running job holds; less than none where the machine has shrunk."""
+        return self.processors - sum(one.processors for one in self.running)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """Free processors from now on, of the running jobs alone."""
+        return Profile.of(self.processors, [(remaining_s(one, self.now_s), one.processors) for one in self.running])
+
+
+def remaining_s(running: Placement, now_s: float) -> float:
+    """How long a running job still holds its processors, as predicted; an overdue one a fifth of its time so far."""
+    left_s = running.end_s - now_s
+    return left_s if left_s > 0 else max(_OVERDUE * (now_s - running.start_s), math.ulp(now_s))
