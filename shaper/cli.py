@@ -22,6 +22,7 @@ from shaper.api import last_run
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
 from shaper.run_dir import DESCRIPTION
 from shaper.session import Session
+from shaper.simulation import schedule_cli
 from shaper.workers import cli as workers_cli
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ _TRACEBACK_LINES = 15
 
 
 app.add_typer(workers_cli.app, name="workers")
+app.add_typer(schedule_cli.app, name="schedule")
 
 
 def main() -> NoReturn:

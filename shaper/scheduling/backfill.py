@@ -7,7 +7,6 @@ from operator import attrgetter
 
 from shaper.scheduling.job import Placement
 from shaper.scheduling.moment import Moment
-from shaper.scheduling.profile import Profile
 
 _INFINITE = float("inf")
 _SMALLER = 1.0 - 1e-12  # what rounding may make of a flow that stayed the same

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shaper.errors import BadInput
 
 JobId = int | str
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class MoldableJob:
 
     id: JobId
     release_s: float
-    times: Sequence[float] = field(repr=False)
+    times: Sequence[float] | Array = field(repr=False)
     allotments: Sequence[int] = field(init=False, repr=False, compare=False)
     serial_s: float = field(init=False, repr=False, compare=False)
     least_work_s: float = field(init=False, repr=False, compare=False)
@@ -95,7 +97,7 @@ class Placement(NamedTuple):
         return self.start_s + self.duration_s
 
 
-def _numbers(values: object, name: str) -> np.ndarray:
+def _numbers(values: object, name: str) -> Array:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shaper.errors import BadInput
-from shaper.scheduling.speedup import Array
+from shaper.scheduling.job import Array
 
 GENOMES = (4.6e6, 15e6, 100e6, 280e6, 465e6, 1.2e9, 3.4e9)
 READS = (1e6, 200e6, 400e6)

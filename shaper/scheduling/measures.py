@@ -10,9 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from shaper.errors import BadInput
-from shaper.scheduling.job import MoldableJob
+from shaper.scheduling.job import Array, MoldableJob
 from shaper.scheduling.simulate import Schedule
-from shaper.scheduling.speedup import Array
 
 _K, _M = 2.0**10, 2.0**20
 # Bounds of the slides' classes of jobs, by run time on one processor, s; what is more is a class too.
@@ -40,6 +39,11 @@ class Class:
     high_s: float
     jobs: int
     share_above_1: float
+
+    @property
+    def name(self) -> str:
+        """`4K-64K` or `> 1M`, as the slides write it."""
+        return f"> {_short(self.low_s)}" if math.isinf(self.high_s) else f"{_short(self.low_s)}-{_short(self.high_s)}"
 
 
 def stretches(schedules: Sequence[Schedule]) -> Array:
@@ -92,3 +96,10 @@ def offered_load(jobs: Sequence[MoldableJob]) -> float:
     releases = [job.release_s for job in jobs]
     span_s = max(releases, default=0.0) - min(releases, default=0.0)
     return sum(job.serial_s for job in jobs) / span_s if span_s > 0 else math.inf
+
+
+def _short(value: float) -> str:
+    for unit, suffix in ((_M, "M"), (_K, "K")):
+        if value >= unit:
+            return f"{value / unit:g}{suffix}"
+    return f"{value:g}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from operator import attrgetter
 
 from shaper.errors import BadInput
@@ -34,7 +35,7 @@ class Moment:
     cap: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("processors", self.processors), ("cap", self.cap or 1)):
+        for name, value in (("processors", self.processors), ("cap", 1 if self.cap is None else self.cap)):
             if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
                 raise BadInput(f"{name} must be a whole number of at least 1, got {value!r}")
         if not math.isfinite(self.now_s):
@@ -44,7 +45,7 @@ class Moment:
         except TypeError as error:
             raise BadInput("ids of jobs must be all numbers or all strings: ties are broken by their order") from error
         if len({job.id for job in jobs}) < len(jobs):
-            twice = next(one.id for one, other in zip(jobs, jobs[1:], strict=False) if one.id == other.id)
+            twice = next(one.id for one, other in pairwise(jobs) if one.id == other.id)
             raise BadInput(f"two jobs have the id {twice!r}")
         object.__setattr__(self, "jobs", jobs)
 

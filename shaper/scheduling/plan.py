@@ -27,7 +27,7 @@ DEFAULT_METHOD = "lex"
 
 
 def usual_cap(processors: int) -> int:
-    """A sixteenth of the machine. One job that gets more than that makes many others wait; the cap is worth its price."""
+    """A sixteenth of the machine: the cap that is worth what it costs, for all methods (docs/scheduling.md)."""
     return max(1, processors // 16)
 
 
@@ -56,14 +56,19 @@ def plan(
     Raises:
         BadInput: a value that cannot be used; the message says which.
     """
-    if method not in METHODS:
-        raise BadInput(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
-    if not (math.isfinite(rho) and rho >= 1):
-        raise BadInput(f"rho must be at least 1, got {rho!r}")
+    check(method, rho)
     moment = Moment(jobs, running, processors, now_s, cap)
     if not moment.jobs:
         return []
     return sorted(METHODS[method](moment, rho), key=attrgetter("start_s"))
+
+
+def check(method: str, rho: float) -> None:
+    """Raise BadInput for a method that is not known, or a rho below 1."""
+    if method not in METHODS:
+        raise BadInput(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
+    if not (math.isfinite(rho) and rho >= 1):
+        raise BadInput(f"rho must be at least 1, got {rho!r}")
 
 
 def best_stretch(

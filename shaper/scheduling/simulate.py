@@ -11,7 +11,8 @@ from typing import Literal
 
 from shaper.errors import BadInput
 from shaper.scheduling.job import JobId, MoldableJob, Placement
-from shaper.scheduling.plan import plan
+from shaper.scheduling.moment import Moment
+from shaper.scheduling.plan import check, plan
 
 Replan = Literal["events", "arrivals"]
 
@@ -55,10 +56,10 @@ def simulate(
     """
     if replan not in ("events", "arrivals"):
         raise BadInput(f"replan must be 'events' or 'arrivals', got {replan!r}")
+    check(method, rho)
+    checked = Moment(jobs, (), processors, 0.0, cap).jobs
+    arriving = sorted(checked, key=attrgetter("release_s"), reverse=True)
     machine = _Machine(processors, _checked(slowdown or {}))
-    arriving = sorted(jobs, key=attrgetter("release_s"), reverse=True)
-    if len({job.id for job in arriving}) < len(arriving):
-        raise BadInput("two jobs of the trace have the same id")
     planned: list[Placement] = []
     while arriving or machine.waiting or machine.running:
         machine.advance(min(_next(arriving, machine, planned)))

@@ -1,8 +1,8 @@
 """How much faster a job runs on n processors than on one.
 
-    symbol   meaning                                            shape
-    n        processors                                         (k,)
-    S(n)     speed-up: run time on one over run time on n        (k,)
+symbol   meaning                                            shape
+n        processors                                         (k,)
+S(n)     speed-up: run time on one over run time on n        (k,)
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shaper.errors import BadInput
-
-Array = NDArray[np.float64]
+from shaper.scheduling.job import Array
 
 
 class Speedup(Protocol):
@@ -126,7 +125,9 @@ class Measured:
 
 def run_times(serial_s: float, speedup: Speedup, processors: int) -> Array:
     """Return p_j for j = 1 ... processors, for a job that runs `serial_s` on one."""
-    return serial_s / speedup.at(np.arange(1, processors + 1))
+    speedups = speedup.at(np.arange(1, processors + 1))
+    times: Array = serial_s * (speedups[0] / speedups)  # exactly serial_s on one, whatever rounding makes of S(1)
+    return times
 
 
 def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
