@@ -1,4 +1,4 @@
-"""How good schedules are: stretch, flow, and for whom. Several schedules (of several seeds) are pooled."""
+"""How good schedules are: stretch, flow, and for whom."""
 
 from __future__ import annotations
 
@@ -46,23 +46,34 @@ class Class:
         return f"> {_short(self.low_s)}" if math.isinf(self.high_s) else f"{_short(self.low_s)}-{_short(self.high_s)}"
 
 
-def stretches(schedules: Sequence[Schedule]) -> Array:
-    """The stretch of every job."""
-    return np.array([value for one in schedules for value in one.stretch.values()])
+@dataclass(frozen=True, slots=True, eq=False)
+class Fared:
+    """How jobs fared, one value each; without the jobs, so that many schedules can be kept."""
+
+    stretch: Array
+    flow_s: Array
+
+    @classmethod
+    def of(cls, *schedules: Schedule) -> Fared:
+        """All jobs of one or more schedules."""
+        return cls(
+            np.array([value for one in schedules for value in one.stretch.values()]),
+            np.array([value for one in schedules for value in one.flow.values()]),
+        )
+
+    @classmethod
+    def pooled(cls, parts: Sequence[Fared]) -> Fared:
+        """All jobs of several."""
+        return cls(np.concatenate([one.stretch for one in parts]), np.concatenate([one.flow_s for one in parts]))
 
 
-def flows_s(schedules: Sequence[Schedule]) -> Array:
-    """The flow of every job."""
-    return np.array([value for one in schedules for value in one.flow.values()])
-
-
-def summary(schedules: Sequence[Schedule]) -> Summary:
-    """Return the figures of one or more schedules.
+def summary(fared: Fared) -> Summary:
+    """Return the figures of all jobs together.
 
     Raises:
         BadInput: there are no jobs.
     """
-    stretch, flow_s = stretches(schedules), flows_s(schedules)
+    stretch, flow_s = fared.stretch, fared.flow_s
     if not len(stretch):
         raise BadInput("there are no jobs to measure")
     return Summary(
@@ -75,13 +86,12 @@ def summary(schedules: Sequence[Schedule]) -> Summary:
     )
 
 
-def by_class(schedules: Sequence[Schedule], bounds_s: Sequence[float]) -> list[Class]:
+def by_class(fared: Fared, bounds_s: Sequence[float]) -> list[Class]:
     """Return the share of jobs with a stretch of more than 1 by size; the first class takes what is smaller too."""
-    stretch = stretches(schedules)
-    serial_s = flows_s(schedules) / stretch
+    serial_s = fared.flow_s / fared.stretch
     found = []
     for low_s, high_s in pairwise((*bounds_s, math.inf)):
-        mine = stretch[(serial_s < high_s) & ((serial_s >= low_s) | (low_s == bounds_s[0]))]
+        mine = fared.stretch[(serial_s < high_s) & ((serial_s >= low_s) | (low_s == bounds_s[0]))]
         found.append(Class(low_s, high_s, len(mine), float((mine > 1).mean()) if len(mine) else 0.0))
     return found
 

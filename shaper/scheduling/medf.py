@@ -62,7 +62,7 @@ def medf(moment: Moment, stretches: Sequence[float]) -> list[Placement] | int:
 def least_stretch(
     moment: Moment, tolerance: float, pinned: Sequence[float | None] = (), enough: Found | None = None
 ) -> Found:
-    """Return S* by doubling and bisection.
+    """Return S* by doubling and bisection, from what the most urgent job needs if it is alone with those that run.
 
     Args:
         tolerance: where bisection stops; relative where S* is more than 1.
@@ -75,8 +75,8 @@ def least_stretch(
         return medf(moment, [stretch if pin is None else pin for pin in pinned])
 
     least = [
-        (max(age, 0.0) - job.negated_s[count - 1]) / job.serial_s if pin is None else 0.0
-        for job, age, count, pin in zip(moment.jobs, moment.ages_s, moment.counts, pinned, strict=True)
+        (age + end) / job.serial_s if pin is None else 0.0
+        for job, age, end, pin in zip(moment.jobs, moment.ages_s, moment.soonest_s, pinned, strict=True)
     ]
     high = max(least)
     blocking = least.index(high)

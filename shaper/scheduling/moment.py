@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,14 @@ class Moment:
         return [job.useful(self.limit) for job in self.jobs]
 
     @cached_property
+    def soonest_s(self) -> list[float]:
+        """How soon each could end if it were the only one that waits, from now."""
+        return [
+            _soonest_s(job, count, max(0.0, -age), self.profile)
+            for job, count, age in zip(self.jobs, self.counts, self.ages_s, strict=True)
+        ]
+
+    @cached_property
     def free(self) -> int:
         """Processors that no running job holds; less than none where the machine has shrunk."""
         return self.processors - sum(one.processors for one in self.running)
@@ -73,6 +82,19 @@ class Moment:
     def profile(self) -> Profile:
         """Free processors from now on, of the running jobs alone."""
         return Profile.of(self.processors, [(remaining_s(one, self.now_s), one.processors) for one in self.running])
+
+
+def _soonest_s(job: MoldableJob, count: int, release_s: float, profile: Profile) -> float:
+    """The least end on a profile that only rises, with the first `count` of the useful allotments."""
+    soonest_s, shortest_s, free = math.inf, -job.negated_s[count - 1], 0
+    for time, change in zip(profile.times, profile.changes, strict=True):
+        start_s = max(time, release_s)
+        if start_s + shortest_s >= soonest_s:
+            break
+        free += change
+        if free > 0:
+            soonest_s = min(soonest_s, start_s - job.negated_s[bisect_right(job.allotments, free, 0, count) - 1])
+    return soonest_s
 
 
 def remaining_s(running: Placement, now_s: float) -> float:

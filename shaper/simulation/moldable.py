@@ -13,7 +13,7 @@ from numpy.random import PCG64, Generator
 from shaper.errors import BadInput
 from shaper.scheduling import METHODS, Downey, MoldableJob, Replan, Schedule, mapping_times, run_times, simulate
 from shaper.scheduling.mapping import GENOMES, READS
-from shaper.scheduling.measures import by_class, summary
+from shaper.scheduling.measures import Fared, by_class, summary
 from shaper.simulation.swf import Record
 
 PROCESSORS = 512
@@ -57,7 +57,7 @@ class Rule:
         return f"{self.method}{relaxed}{capped}{', arrivals only' if self.replan == 'arrivals' else ''}"
 
     def run(self, jobs: Sequence[MoldableJob], processors: int) -> Schedule:
-        """Simulate jobs on a machine.
+        """Simulate a machine.
 
         Raises:
             BadInput: as `shaper.scheduling.simulate`.
@@ -65,13 +65,13 @@ class Rule:
         return simulate(jobs, processors, self.method, rho=self.rho, cap=self.cap, replan=self.replan)
 
 
-def figures(schedules: Sequence[Schedule], bounds_s: Sequence[float]) -> dict[str, Any]:
+def figures(fared: Fared, bounds_s: Sequence[float]) -> dict[str, Any]:
     """Return the figures of schedules for JSON, with the share of jobs above a stretch of 1 by class."""
     classes = [
         {**asdict(one), "name": one.name, "high_s": one.high_s if math.isfinite(one.high_s) else None}
-        for one in by_class(schedules, bounds_s)
+        for one in by_class(fared, bounds_s)
     ]
-    return {**asdict(summary(schedules)), "classes": classes}
+    return {**asdict(summary(fared)), "classes": classes}
 
 
 def downey_jobs(

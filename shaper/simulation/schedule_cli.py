@@ -51,9 +51,9 @@ def simulate(
     loads = [load] if load is not None else []
     study = Study(trace, loads, processors=processors, count=jobs, seeds=[seed])
     _tell_troubles(study)
-    (schedules,) = study.run(rule)
+    (fared,) = study.run(rule)
     settings = {"method": method, "rho": rho, "cap": cap, "replan": replan, "processors": processors, "seed": seed}
-    told = {**settings, "load": load, **study.about(), **figures(schedules, study.bounds_s)}
+    told = {**settings, "load": load, **study.about(), **figures(fared, study.bounds_s)}
     if as_json:
         print(json.dumps(told))
         return
@@ -83,6 +83,8 @@ def compare(
     from shaper.simulation.schedule_plots import drawn
     from shaper.simulation.study import Study
 
+    if page is not None and not page.parent.is_dir():
+        raise BadInput(f"there is no directory {page.parent} for the page")
     study = Study(trace, load or [], processors=processors, count=jobs, seeds=range(seeds))
     usual = ("iterative", "eq-spt", "dbos:1", "dbos:1.5", f"{DEFAULT_METHOD}:1.5:{usual_cap(processors)}")
     rules = [Rule.parse(text) for text in method or usual]
@@ -92,9 +94,9 @@ def compare(
         print(f"{rule} ...", file=sys.stderr)
         found[str(rule)] = study.run(rule)
     rows = [
-        {"method": name, "load": at, **figures(schedules, study.bounds_s)}
+        {"method": name, "load": at, **figures(fared, study.bounds_s)}
         for name, by_load in found.items()
-        for at, schedules in zip(study.loads, by_load, strict=True)
+        for at, fared in zip(study.loads, by_load, strict=True)
     ]
     if page is not None:
         page.write_text(drawn(study, found), encoding="utf-8")

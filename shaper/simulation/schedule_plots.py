@@ -8,12 +8,12 @@ import numpy as np
 
 from shaper.report import schedules
 from shaper.report.svg import Plot
-from shaper.scheduling import Downey, Schedule, mapping_times
+from shaper.scheduling import Downey, mapping_times
 from shaper.scheduling.mapping import GENOMES, READS
-from shaper.scheduling.measures import by_class, flows_s, stretches, summary
+from shaper.scheduling.measures import Fared, by_class, summary
 from shaper.simulation.study import Study
 
-Found = Mapping[str, Sequence[Sequence[Schedule]]]  # of each method, by load, by seed
+Found = Mapping[str, Sequence[Fared]]  # of each method, by load
 Named = tuple[str, Plot]
 
 
@@ -36,8 +36,8 @@ def fared(found: Found, bounds_s: Sequence[float]) -> list[Named]:
     last = {name: by_load[-1] for name, by_load in found.items()}
     shares = {name: [(c.name, c.share_above_1) for c in by_class(mine, bounds_s)] for name, mine in last.items()}
     return [
-        ("Sorted stretch", schedules.by_rank({name: stretches(mine) for name, mine in last.items()}, "stretch")),
-        ("Sorted flow", schedules.by_rank({name: flows_s(mine) for name, mine in last.items()}, "flow, s")),
+        ("Sorted stretch", schedules.by_rank({name: mine.stretch for name, mine in last.items()}, "stretch")),
+        ("Sorted flow", schedules.by_rank({name: mine.flow_s for name, mine in last.items()}, "flow, s")),
         ("Jobs with a stretch above 1", schedules.by_class(shares)),
     ]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import BadInput
-from shaper.scheduling import MoldableJob, Schedule
-from shaper.scheduling.measures import DOWNEY_CLASSES_S, MAPPING_CLASSES_S
+from shaper.scheduling import MoldableJob
+from shaper.scheduling.measures import DOWNEY_CLASSES_S, MAPPING_CLASSES_S, Fared
 from shaper.simulation.moldable import MAPPING_JOBS, PROCESSORS, TRACE_JOBS, Rule, downey_jobs, mapping_jobs
 from shaper.simulation.swf import Trace, read
 
@@ -55,9 +55,12 @@ class Study:
             return downey_jobs(self.trace.records, seed, self.processors, self.count)
         return mapping_jobs(load or 0.0, seed, self.processors, self.count)
 
-    def run(self, rule: Rule) -> list[list[Schedule]]:
-        """Simulate; schedules by load and seed."""
-        return [[rule.run(self.jobs(load, seed), self.processors) for seed in self.seeds] for load in self.loads]
+    def run(self, rule: Rule) -> list[Fared]:
+        """Simulate; how the jobs of all seeds fared, by load."""
+        return [Fared.pooled([self._fared(rule, load, seed) for seed in self.seeds]) for load in self.loads]
+
+    def _fared(self, rule: Rule, load: float | None, seed: int) -> Fared:
+        return Fared.of(rule.run(self.jobs(load, seed), self.processors))
 
     def about(self) -> dict[str, Any]:
         """What there is to know of the trace besides its jobs, for JSON: what was left out, and why."""

@@ -158,6 +158,13 @@ def test_s_star_is_never_below_the_optimum(case: Case) -> None:
     assert found <= 4 * optimum  # MEDF is a heuristic; the worst that random instances have shown is 1.3
 
 
+@given(cases())
+def test_lex_keeps_the_largest_stretch_at_s_star(case: Case) -> None:
+    stretch = best_stretch(case.jobs, case.running, case.processors, NOW)
+    placements = plan(case.jobs, case.running, case.processors, NOW, "lex", rho=1.0)
+    assert max((one.end_s - one.job.release_s) / one.job.serial_s for one in placements) <= stretch * (1 + 1e-9)
+
+
 @given(cases(most=4), st.booleans())
 @settings(max_examples=60)
 def test_iterative_is_the_rule_of_its_paper(case: Case, improved: bool) -> None:

@@ -12,11 +12,10 @@ from shaper.errors import BadInput
 from shaper.scheduling import METHODS, MoldableJob, simulate
 from shaper.scheduling.measures import (
     DOWNEY_CLASSES_S,
+    Fared,
     by_class,
-    flows_s,
     offered_load,
     ranks_below,
-    stretches,
     summary,
 )
 from shaper.simulation.moldable import LOADS, Rule, downey_jobs, mapping_jobs
@@ -82,7 +81,7 @@ def test_the_same_jobs_make_the_same_schedule_in_whatever_order_they_are_given()
 def test_a_trace_without_jobs_is_a_schedule_without_placements() -> None:
     assert simulate([], 4).placements == ()
     with pytest.raises(BadInput, match="there are no jobs to measure"):
-        summary([simulate([], 4)])
+        summary(Fared.of(simulate([], 4)))
 
 
 @pytest.mark.parametrize(
@@ -105,16 +104,17 @@ def test_what_cannot_be_simulated_is_refused(changes: dict[str, Any], message: s
 def test_measures_pool_schedules() -> None:
     one = simulate([job(0, 4.0), job(1, 4.0)], 1, "iterative")
     other = simulate([job(0, 40.0)], 1, "iterative")
-    found = summary([one, other])
+    found = summary(Fared.of(one, other))
     assert (found.jobs, found.average_stretch, found.max_stretch) == (3, pytest.approx(4 / 3), 2.0)
     assert (found.share_above_1, found.average_flow_s, found.max_flow_s) == (pytest.approx(1 / 3), 52 / 3, 40.0)
-    assert sorted(stretches([one, other])) == [1.0, 1.0, 2.0]
-    assert sorted(flows_s([one, other])) == [4.0, 8.0, 40.0]
+    pooled = Fared.pooled([Fared.of(one), Fared.of(other)])
+    assert sorted(pooled.stretch) == [1.0, 1.0, 2.0]
+    assert sorted(pooled.flow_s) == [4.0, 8.0, 40.0]
 
 
 def test_fairness_is_by_classes_of_run_time_on_one_processor() -> None:
     jobs = [job(at, serial_s) for at, serial_s in enumerate((0.5, 16.0, 17.0, 2e6))]
-    classes = by_class([simulate(jobs, 1, "iterative")], DOWNEY_CLASSES_S)
+    classes = by_class(Fared.of(simulate(jobs, 1, "iterative")), DOWNEY_CLASSES_S)
     assert [one.name for one in classes] == ["1-16", "16-256", "256-4K", "4K-64K", "64K-1M", "> 1M"]
     assert [one.jobs for one in classes] == [1, 2, 0, 0, 0, 1]
     assert [one.share_above_1 for one in classes] == [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
