@@ -3,8 +3,9 @@
     python -m benchmarks.planning [--quick] [--trace FILE]
 
 Queues are of four kinds: jobs like those of the SDSC Paragon trace that arrived together, jobs that arrived over a
-longer time, jobs of like size, and those on a machine that others hold. Each method decides on each of them in turn; the figure of a method is that of its slowest kind. Times are CPU time: planning waits for nothing, and others
-who use the machine do not count. Garbage collection is on.
+longer time, jobs of like size, and those on a machine that others hold. Each method decides on each of them in turn;
+the figure of a method is that of its slowest kind. Times are CPU time: planning waits for nothing, and others who use
+the machine do not count. Garbage collection is on.
 """
 
 from __future__ import annotations
