@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import cycle
 
 from shaper.report.html import document, section
 from shaper.report.svg import COLOURS, Axis, Plot, axis
@@ -17,11 +18,10 @@ def by_rank(values: Mapping[str, Iterable[float]], what: str) -> Plot:
     curves = {name: sorted(map(float, mine)) for name, mine in values.items()}
     every = [mine[at] for mine in curves.values() for at in (0, -1)]
     plot = Plot(f"sorted {what}", Axis(0.0, 100.0, "rank of the job, %"), axis(every, what, log=True, show=_power))
-    for (name, mine), colour in zip(curves.items(), _colours(), strict=False):
+    for (name, mine), pen in zip(curves.items(), _pens(), strict=False):
         last = len(mine) - 1
         ranks = sorted({round(n * last / _RANKS) for n in range(_RANKS + 1)})
-        plot.line([(100.0 * at / max(1, last), mine[at]) for at in ranks], colour)
-        plot.key(name, colour, "line")
+        pen.draw(plot, name, [(100.0 * at / max(1, last), mine[at]) for at in ranks])
     return plot
 
 
@@ -31,11 +31,11 @@ def by_load(values: Mapping[str, Mapping[float, float]], what: str) -> Plot:
     every = [value for mine in values.values() for value in mine.values()]
     x = axis(loads, "load: processors that the jobs would keep busy, each run on one")
     plot = Plot(f"{what} by load", x, axis(every, what, log=True, show=_power))
-    for (name, mine), colour in zip(values.items(), _colours(), strict=False):
+    for (name, mine), pen in zip(values.items(), _pens(), strict=False):
         rows = sorted(mine.items())
-        plot.line(rows, colour)
-        plot.points([(load, value, f"{name}, load {load:g}: {value:.3g}") for load, value in rows], colour, radius=3.5)
-        plot.key(name, colour, "line")
+        pen.draw(plot, name, rows)
+        tips = [(load, value, f"{name}, load {load:g}: {value:.3g}") for load, value in rows]
+        plot.points(tips, pen.colour, radius=3.5)
     return plot
 
 
@@ -52,13 +52,11 @@ def by_class(shares: Mapping[str, Sequence[tuple[str, float]]], what: str = "job
     )
     every = [100.0 * share for mine in shares.values() for _, share in mine]
     plot = Plot("share by class", x, axis(every, what))
-    for (name, mine), colour in zip(shares.items(), _colours(), strict=False):
+    for (name, mine), pen in zip(shares.items(), _pens(), strict=False):
         rows = [(float(at), 100.0 * share) for at, (_, share) in enumerate(mine)]
-        plot.line(rows, colour)
-        plot.points(
-            [(at, share, f"{name}, {labels[round(at)]}: {share:.1f} %") for at, share in rows], colour, radius=3.5
-        )
-        plot.key(name, colour, "line")
+        pen.draw(plot, name, rows)
+        tips = [(at, share, f"{name}, {labels[round(at)]}: {share:.1f} %") for at, share in rows]
+        plot.points(tips, pen.colour, radius=3.5)
     return plot
 
 
@@ -69,10 +67,9 @@ def speedups(curves: Mapping[str, Sequence[float]], *, steps: bool = False) -> P
     plot = Plot("speed-up", replace(axis([longest], "processors"), low=1.0, whole=True), highest)
     end = min(longest, highest.high)
     plot.line([(1.0, 1.0), (end, end)], "currentColor", dashed=True)
-    for (name, mine), colour in zip(curves.items(), _colours(), strict=False):
-        plot.line([(n, value) for n, value in enumerate(mine, start=1)], colour, steps=steps)
-        plot.key(name, colour, "line")
-    plot.key("linear", "currentColor", "line")
+    for (name, mine), pen in zip(curves.items(), _pens(), strict=False):
+        pen.draw(plot, name, list(enumerate(mine, start=1)), steps=steps)
+    plot.key("linear", "currentColor", "dashed")
     return plot
 
 
@@ -83,9 +80,19 @@ def page(title: str, subtitle: str, plots: Iterable[tuple[str, Plot]]) -> str:
     return document(title, [head, f"<main><div class='plots'>{boxes}</div></main>"])
 
 
-def _colours() -> Iterable[str]:
-    while True:
-        yield from COLOURS
+@dataclass(frozen=True, slots=True)
+class _Pen:
+    colour: str
+    dashed: bool
+
+    def draw(self, plot: Plot, name: str, rows: Sequence[tuple[float, float]], *, steps: bool = False) -> None:
+        plot.line(rows, self.colour, dashed=self.dashed, steps=steps)
+        plot.key(name, self.colour, "dashed" if self.dashed else "line")
+
+
+def _pens() -> Iterable[_Pen]:
+    """Every colour, and then every colour dashed."""
+    return cycle([_Pen(colour, dashed) for dashed in (False, True) for colour in COLOURS])
 
 
 def _power(value: float) -> str:

@@ -114,7 +114,7 @@ class Plot:
         return self.height - _BOTTOM - min(1.0, max(0.0, self.y.at(value))) * (self.height - _TOP - _BOTTOM)
 
     def key(self, name: str, colour: str, shape: str = "dot") -> None:
-        """Add an entry to the legend: `dot`, `cross`, `line` or `band`."""
+        """Add an entry to the legend: `dot`, `cross`, `line`, `dashed` or `band`."""
         self.keys.append((name, colour, shape))
 
     def points(self, rows: Iterable[tuple[float, float, str]], colour: str, *, radius: float = 2.6) -> None:
@@ -219,6 +219,7 @@ class Plot:
                 "dot": f'<circle cx="6" cy="6" r="4" fill="{colour}"/>',
                 "cross": f'<path d="M2 2l8 8m0 -8l-8 8" stroke="{colour}" stroke-width="2"/>',
                 "line": f'<path d="M0 6H12" stroke="{colour}" stroke-width="2"/>',
+                "dashed": f'<path d="M0 6H4M8 6H12" stroke="{colour}" stroke-width="2"/>',
                 "band": f'<rect width="12" height="12" fill="{colour}" fill-opacity=".3"/>',
             }[shape]
             rows.append(f'<span><svg width="12" height="12" aria-hidden="true">{mark}</svg> {escape(name)}</span>')
@@ -247,9 +248,10 @@ def standalone(plot: Plot) -> str:
         plot.frame(),
         *plot.marks,
     ]
-    for number, (name, colour, _) in enumerate(plot.keys):
+    for number, (name, colour, shape) in enumerate(plot.keys):
         x = plot.left + number % _KEYS_PER_ROW * (plot.width - plot.left) // _KEYS_PER_ROW
         y = plot.height + _KEY * (number // _KEYS_PER_ROW) + 10
-        parts.append(f'<path d="M{x} {y}h16" stroke="{colour}" stroke-width="2.5"/>')
+        line = "h6m4 0h6" if shape == "dashed" else "h16"
+        parts.append(f'<path d="M{x} {y}{line}" stroke="{colour}" stroke-width="2.5"/>')
         parts.append(f'<text x="{x + 22}" y="{y + 4}">{escape(name)}</text>')
     return "".join(parts) + "</svg>\n"
