@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+import shaper
 from shaper.errors import BadInput
+from shaper.report.schedules import by_rank
+from shaper.report.svg import standalone
 from shaper.scheduling.measures import offered_load
 from shaper.simulation.moldable import Rule, downey_jobs
 from shaper.simulation.schedule_plots import drawn
@@ -134,3 +140,23 @@ def test_a_study_needs_either_a_trace_or_loads() -> None:
         Study(loads=[1.0], processors=0)
     with pytest.raises(BadInput, match="load and number of jobs must be more than zero"):
         Study(loads=[-1.0]).run(Rule("dbos"))
+
+
+def test_a_plot_stands_alone_and_more_methods_than_colours_are_dashed() -> None:
+    names = [f"method <{at}>" for at in range(9)]
+    plot = by_rank({name: [at + 1.0, at + 2.0] for at, name in enumerate(names)}, "stretch")
+    root = ElementTree.fromstring(standalone(plot))
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert set(names) <= set(texts)
+    lines = [one.attrib for one in root.iter("{http://www.w3.org/2000/svg}path") if "stroke-width" in one.attrib]
+    strokes = [(one["stroke"], "stroke-dasharray" in one) for one in lines if one["stroke-width"] == "1.8"]
+    assert len(strokes) == len(set(strokes)) == 9
+    assert [shape for _, _, shape in plot.keys] == ["line"] * 7 + ["dashed"] * 2
+
+
+def test_scheduling_is_loaded_when_it_is_asked_for() -> None:
+    code = "import sys, shaper; before = 'numpy' in sys.modules; shaper.scheduling.plan; print(before)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+    with pytest.raises(AttributeError, match="has no attribute 'schedulin'"):
+        shaper.schedulin  # noqa: B018
