@@ -51,7 +51,7 @@ def run(
     name: str = "run",
     progress: bool | None = None,
     fingerprint: str | None = None,
-    warm_start: str | os.PathLike[str] | Result | None = None,
+    warm_start: str | os.PathLike[str] | Result | Beliefs | None = None,
     **engine_options: Any,
 ) -> Result:
     """Process a dataset and merge the results; sizes, memory and parallelism are found while it runs.
@@ -69,8 +69,9 @@ def run(
         name: of the run, for directories and reports.
         progress: show progress on standard error; by default where that is a terminal, and a line per change elsewhere.
         fingerprint: stands for the code of the functions on resume; computed from them by default.
-        warm_start: an earlier run of the same analysis (its directory, or its Result), to begin with what it has
-            learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by itself.
+        warm_start: an earlier run of the same analysis (its directory, its Result or its beliefs), to begin with what
+            it has learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by
+            itself.
         engine_options: for an engine given by name, for instance `cores=4, memory="8GB"`.
 
     Raises:
@@ -87,7 +88,7 @@ def run(
         raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
     known = _known(warm_start)
     with ExitStack() as stack:
-        ready = _engine(engine, engine_options)
+        ready = engine_of(engine, engine_options)
         stack.callback(ready.close)
         session = Session(stages, ready, policy, run_dir, name, progress, fingerprint, known)
         stack.callback(session.close)
@@ -95,9 +96,9 @@ def run(
     return Result(values[stages[0].name] if single else values, report, session.run_dir, session.beliefs)
 
 
-def _known(warm_start: str | os.PathLike[str] | Result | None) -> Beliefs | None:
-    if warm_start is None:
-        return None
+def _known(warm_start: str | os.PathLike[str] | Result | Beliefs | None) -> Beliefs | None:
+    if warm_start is None or isinstance(warm_start, Beliefs):
+        return warm_start.remembered() if warm_start is not None else None
     beliefs = warm_start.beliefs if isinstance(warm_start, Result) else records.learnt(Path(warm_start))
     return beliefs.remembered()
 
@@ -132,7 +133,13 @@ def _stages(
     return [Stage("processing", given, process, merge)], True
 
 
-def _engine(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
+def engine_of(engine: str | Engine, options: Mapping[str, Any]) -> Engine:
+    """Make the engine of a name; an engine object is itself.
+
+    Raises:
+        BadInput: there is none of that name, or it has no such option.
+        EngineMissing: what it needs is not installed.
+    """
     if not isinstance(engine, str):
         if options:
             raise BadInput(f"{', '.join(options)}: give these to the engine object instead")

@@ -19,6 +19,7 @@ from rich.console import Console
 from shaper import __version__
 from shaper import run_dir as run_dirs
 from shaper.api import last_run
+from shaper.environment import cli as environment_cli
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
 from shaper.run_dir import DESCRIPTION
 from shaper.session import Session
@@ -38,6 +39,7 @@ _TRACEBACK_LINES = 15
 
 app.add_typer(workers_cli.app, name="workers")
 app.add_typer(schedule_cli.app, name="schedule")
+app.add_typer(environment_cli.app, name="env")
 
 
 def main() -> NoReturn:

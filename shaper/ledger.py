@@ -6,13 +6,14 @@ goes to the front again. Everything that is asked once per turn is kept up incre
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from shaper.errors import BadInput, Broken
-from shaper.reduction import Reduction, Result, merged
+from shaper.reduction import Reduction, Result, merged, unsaved_since_s
 from shaper.types import (
     Accept,
     Backlog,
@@ -23,6 +24,7 @@ from shaper.types import (
     Mode,
     Observation,
     Outcome,
+    Pause,
     Resources,
     Retry,
     Shape,
@@ -38,7 +40,7 @@ from shaper.types import (
 from shaper.work import Range, coalesce, returned, take, uncovered, without
 
 Allocate = Callable[[Work], Resources]
-_Given = Callable[[Work, Resources | None], Resources]
+_Given = Callable[["Waiting"], Resources]
 
 # A policy fills the workers from the front of the queue of groups, so it never needs to see more of them at once.
 _GROUPS_SHOWN = 256
@@ -71,6 +73,8 @@ class Waiting(NamedTuple):
     resources: Resources | None
     reason: str
     losses: int = 0
+    waits: bool = False
+    pause: Pause | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +89,20 @@ class _Group:
     in_flight: int = 0
     in_flight_elements: int = 0
     seen: GroupBacklog | None = None  # cache of the last backlog row, None when it changed
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it runs or will run again by itself."""
+        return not self.in_flight and not self.waiting
+
+    def due(self, now_s: float) -> Waiting | None:
+        """Take the first piece that waits and whose pause is over."""
+        for _ in range(len(self.waiting)):
+            again = self.waiting.popleft()
+            if again.pause is None or again.pause.until_s <= now_s:
+                return again
+            self.waiting.append(again)
+        return None
 
     def backlog(self) -> GroupBacklog:
         if self.seen is None:
@@ -117,6 +135,7 @@ class _Stage:
     skipped: list[tuple[Span, str]] = field(default_factory=list)
     given_up: list[tuple[Span, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    stranded: bool = False  # what is on a worker could not be brought home
     settled_elements: int = 0
     in_flight_elements: int = 0
     dropped_elements: int = 0  # skipped or given up
@@ -130,7 +149,14 @@ class _Stage:
     def finished(self) -> bool:
         if self.processing_left or self.merging or self.merges_waiting:
             return False
-        return len(self.reduction) <= 1 or bool(self.faults)
+        if self.faults:  # what there is of its value is brought home
+            return self.stranded or (root := self.root) is None or root.unsaved_since_s is None
+        return len(self.reduction) <= 1 and self.reduction.unsaved_since_s is None
+
+    @property
+    def root(self) -> Result | None:
+        """The result that holds most."""
+        return max(self.reduction.results.values(), key=lambda result: result.elements, default=None)
 
 
 class Ledger:
@@ -191,6 +217,15 @@ class Ledger:
         """Whether nothing is left to process or merge."""
         return all(stage.finished for stage in self._stages.values())
 
+    def pausing(self, now_s: float) -> bool:
+        """Whether some of what waits does so for its time to come."""
+        return any(
+            again.pause is not None and again.pause.until_s > now_s
+            for stage in self._stages.values()
+            for group in stage.open_groups.values()
+            for again in group.waiting
+        )
+
     @property
     def backlog(self) -> Backlog:
         """What is left; costs the groups shown, not the sources nor the tasks in flight."""
@@ -215,26 +250,31 @@ class Ledger:
                     stage.pending_elements,
                     stage.reduction.mean_bytes,
                     stage.in_flight_elements,
+                    stage.reduction.unsaved_since_s,
                 )
             )
         return Backlog(groups, stages)
 
     # -- release -------------------------------------------------------------------------------------------------
 
-    def release(self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None) -> list[Task]:
+    def release(
+        self, shapes: Sequence[Shape], allocate: Allocate, most_mib: int | None = None, now_s: float = math.inf
+    ) -> list[Task]:
         """Cut and return the tasks that bring every shape to the number it wants in flight.
 
         Args:
             shapes: what the policy wants.
             allocate: the policy's resources for a piece of work.
             most_mib: memory of the largest worker; a retry that was promised more, by one that left, gets this.
+            now_s: of the engine's clock; what pauses until later stays.
         """
         tasks: list[Task] = []
 
-        def given(work: Work, promised: Resources | None) -> Resources:
+        def given(again: Waiting) -> Resources:
+            promised = again.resources
             if promised is None:
-                return allocate(work)
-            if most_mib is not None and promised.memory_mib > most_mib:
+                return allocate(again.work)
+            if most_mib is not None and promised.memory_mib > most_mib and not again.waits:
                 return replace(promised, memory_mib=most_mib)
             return promised
 
@@ -245,10 +285,12 @@ class Ledger:
                 continue
             group = stage.groups[shape.group]
             while group.in_flight < shape.in_flight and (group.waiting or group.pending):
-                if group.waiting:
-                    again = group.waiting.popleft()
-                    work, resources = again.work, again.resources
-                    if resources is None and work.elements > _TOO_LARGE * shape.elements:
+                due = group.due(now_s)
+                if due is None and (not group.pending or not (shape.fresh or group.idle)):
+                    break
+                if due is not None:
+                    again, work = due, due.work
+                    if again.resources is None and work.elements > _TOO_LARGE * shape.elements:
                         self._cut_anew(stage, group, work)
                         continue
                 else:
@@ -258,7 +300,7 @@ class Ledger:
                         cross_sources=shape.cross_sources and not stage.plan.ordered,
                         category=group.category,
                     )
-                    again, resources = Waiting(work, 1, None, shape.reason), None
+                    again = Waiting(work, 1, None, shape.reason)
                 group.pending_elements -= work.elements
                 stage.pending_elements -= work.elements
                 group.in_flight += 1
@@ -266,7 +308,10 @@ class Ledger:
                 stage.in_flight += 1
                 stage.in_flight_elements += work.elements
                 self._touch(stage, group)
-                tasks.append(self._task(stage, group.category, shape, again, given(work, resources)))
+                # Results of an ordered stage are merged with their neighbours alone, not whenever they are to be saved.
+                durable = shape.durable or stage.plan.ordered
+                given_now = given(again)
+                tasks.append(self._task(stage, group.category, shape, again, given_now, durable=durable))
         # Those that are released together run beside each other, the first no less than the last.
         if len(tasks) > 1:
             tasks = [replace(task, beside=len(self.in_flight) - 1) for task in tasks]
@@ -282,14 +327,11 @@ class Ledger:
             self._return(stage, span, front=True)
 
     def _release_merges(self, stage: _Stage, shape: Shape, given: _Given, tasks: list[Task]) -> None:
-        # A stage with a merge that cannot be done has no value any more; merging on would only repeat the failure.
-        while len(stage.merging) < shape.in_flight and not stage.faults:
+        while len(stage.merging) < shape.in_flight:
             if stage.merges_waiting:
                 again, inputs = stage.merges_waiting.popleft()
             else:
-                inputs = stage.reduction.take(
-                    max(2, shape.fan_in or 2), last=not stage.processing_left, merging=len(stage.merging)
-                )
+                inputs = self._next_merge(stage, shape)
                 if not inputs:
                     return
                 sizes = [item.size_bytes for item in inputs]
@@ -300,10 +342,29 @@ class Ledger:
                     stage.plan.merge_category,
                 )
                 again = Waiting(work, 1, None, shape.reason)
-            given_now = given(again.work, again.resources)
-            task = self._task(stage, stage.plan.merge_category, shape, again, given_now)
+            given_now = given(again)
+            durable = shape.durable or _must_last(stage, inputs, shape.save_before_s)
+            task = self._task(stage, stage.plan.merge_category, shape, again, given_now, durable=durable)
             stage.merging[task.id] = inputs
             tasks.append(task)
+
+    @staticmethod
+    def _next_merge(stage: _Stage, shape: Shape) -> tuple[Result, ...]:
+        fan_in, last = max(2, shape.fan_in or 2), not stage.processing_left
+        if stage.faults:
+            # A stage with a merge that cannot be done has no value; merging on would only repeat the failure.
+            root = stage.root
+            if root is None or root.unsaved_since_s is None or not last or stage.merging:
+                return ()
+            stage.reduction.remove(root.id)
+            return (root,)
+        if shape.save_before_s is not None:
+            found = stage.reduction.take_unsaved(fan_in, shape.save_before_s)
+            if found:
+                return found
+        if last and len(stage.reduction) == 1 and not stage.merging:
+            return stage.reduction.take_unsaved(1, math.inf)  # the value of the stage itself: it is brought home
+        return stage.reduction.take(fan_in, last=last, merging=len(stage.merging))
 
     def _task(
         self,
@@ -312,6 +373,8 @@ class Ledger:
         shape: Shape,
         again: Waiting,
         resources: Resources,
+        *,
+        durable: bool,
     ) -> Task:
         self._number += 1
         group = "" if isinstance(again.work, Merge) else shape.group
@@ -327,6 +390,8 @@ class Ledger:
             again.reason,
             again.losses,
             len(self.in_flight),
+            durable,
+            again.pause,
         )
         self.in_flight[task.id] = task
         return task
@@ -385,20 +450,22 @@ class Ledger:
         ranges = tuple((stage.numbers[s.source.id], s.start, s.stop) for s in done)
         elements = sum(map(len, done)) if verdict.skipped else task.work.elements
         stage.settled_elements += elements
-        stage.reduction.add(Result(task.id, coalesce(ranges), elements, _result_bytes(seen)))
+        since_s = None if _durable(seen) else seen.finished_s
+        stage.reduction.add(Result(task.id, coalesce(ranges), elements, _result_bytes(seen), since_s))
 
     def _settle_merge(self, stage: _Stage, task: Task, seen: Observation, verdict: Verdict) -> list[TaskId]:
         inputs = stage.merging.pop(task.id)
         lost = stage.lost_inputs.intersection(item.id for item in inputs)
         stage.lost_inputs -= lost
         if isinstance(verdict, Accept):
-            stage.reduction.add(merged(task.id, inputs, _result_bytes(seen)))
+            stage.reduction.add(merged(task.id, inputs, _result_bytes(seen), durable=_durable(seen)))
             return [item.id for item in inputs]
         if lost:
             self._reform(stage, inputs, lost)
         elif isinstance(verdict, Retry):
             stage.merges_waiting.appendleft((_again(seen, verdict), inputs))
         elif isinstance(verdict, GiveUp):
+            stage.stranded = len(inputs) == 1
             stage.faults.append(f"merge of {len(inputs)} results: {verdict.reason}")
             for item in inputs:
                 stage.reduction.add(item)
@@ -495,9 +562,9 @@ class Ledger:
 
     def roots(self) -> dict[str, TaskId | None]:
         """The result of each stage that holds most of its elements; None where there is none."""
+        roots = {name: stage.root for name, stage in self._stages.items()}
         return {
-            name: max(stage.reduction.results.values(), key=lambda r: r.elements).id if len(stage.reduction) else None
-            for name, stage in self._stages.items()
+            name: root.id if root is not None and root.unsaved_since_s is None else None for name, root in roots.items()
         }
 
     def missing(self) -> list[str]:
@@ -572,7 +639,22 @@ class Ledger:
 def _again(seen: Observation, verdict: Retry) -> Waiting:
     task = seen.task
     losses = task.losses + (seen.outcome is Outcome.LOST)
-    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses)
+    pause = verdict.pause or task.pause
+    return Waiting(task.work, task.attempt + 1, verdict.resources, verdict.reason, losses, verdict.waits, pause)
+
+
+def _must_last(stage: _Stage, inputs: Sequence[Result], save_before_s: float | None) -> bool:
+    """Whether a merge may not stay on its worker: durable results must not become less, nor the value of the stage."""
+    since_s = unsaved_since_s(inputs)
+    if since_s is None or any(item.unsaved_since_s is None for item in inputs):
+        return True
+    if save_before_s is not None and since_s <= save_before_s:
+        return True
+    return not (stage.processing_left or stage.merging or stage.merges_waiting or len(stage.reduction))
+
+
+def _durable(seen: Observation) -> bool:
+    return seen.result is None or seen.result.durable
 
 
 def _result_bytes(seen: Observation) -> int | None:

@@ -10,6 +10,7 @@ from shaper.engines.engine import Engine
 from shaper.errors import Incomplete, Stalled
 from shaper.ledger import Ledger, StagePlan
 from shaper.models.beliefs import Beliefs
+from shaper.policy import outage
 from shaper.policy.policy import Policy
 from shaper.types import Backlog, Capacity, Observation, ResultLost, Shape, Task, TaskId, Verdict
 
@@ -65,15 +66,16 @@ def run(
         if ledger.finished:
             break
         capacity, backlog = engine.capacity(), ledger.backlog
-        shapes = policy.shapes(beliefs, capacity, backlog)
+        shapes = outage.held(policy.shapes(beliefs, capacity, backlog), beliefs)
         engine.cancel(policy.revise(beliefs, capacity, ledger.in_flight, engine.now_s))
         watch.decided(engine.now_s, capacity, backlog, shapes)
         allocate = partial(policy.allocate, beliefs=beliefs, capacity=capacity)
         largest = capacity.largest
-        for task in ledger.release(shapes, allocate, largest.memory_mib if largest is not None else None):
+        most_mib = largest.memory_mib if largest is not None else None
+        for task in ledger.release(shapes, allocate, most_mib, engine.now_s):
             watch.submitted(task, beliefs)
             engine.submit(task)
-        if not ledger.in_flight and largest is not None:
+        if not ledger.in_flight and largest is not None and not ledger.pausing(engine.now_s):
             raise Stalled(f"the policy {policy.name!r} asks for nothing, but work is left")
         for seen in engine.wait(tick_s):
             if isinstance(seen, ResultLost):

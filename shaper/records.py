@@ -164,6 +164,7 @@ def task_entry(seen: Observation, verdict: Verdict, expected: tuple[float | None
         "expected_memory_mib": _t(expected[0]),
         "expected_wall_s": _t(expected[1]),
         "reason": task.reason,
+        "beside": task.beside,
         "outcome": seen.outcome.value,
         "submitted_s": _t(seen.submitted_s),
         "started_s": _t(seen.started_s),
@@ -348,8 +349,13 @@ def learnt(run_dir: Path) -> Beliefs:
     Raises:
         BadInput: there are no records.
     """
+    return learnt_from(read(run_dir))
+
+
+def learnt_from(recorded: Records) -> Beliefs:
+    """The same, of records that were read."""
     beliefs = Beliefs()
-    for entry in read(run_dir).tasks[-_LEARNT_FROM:]:
+    for entry in recorded.tasks[-_LEARNT_FROM:]:
         beliefs = beliefs.updated(observation(entry))
     return beliefs
 
@@ -379,6 +385,7 @@ def observation(entry: Entry) -> Observation:
         given,
         attempt=entry.get("attempt", 1),
         reason=entry["reason"],
+        beside=entry.get("beside"),
     )
     used = entry["used"]
     known = {item.name for item in fields(Usage)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shaper.types import Source, TaskId
@@ -15,12 +15,18 @@ _FEW_RANGES = 127
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An accepted result and the ranges it holds; `weight` orders merges (bytes where measured, else elements)."""
+    """An accepted result and the ranges it holds; `weight` orders merges (bytes where measured, else elements).
+
+    Args:
+        unsaved_since_s: since when it would be lost with a worker, or the first of what went into it would have been;
+            None where it is durable.
+    """
 
     id: TaskId
     ranges: tuple[Range, ...]
     elements: int
     size_bytes: int | None
+    unsaved_since_s: float | None = None
 
     @property
     def weight(self) -> int:
@@ -51,6 +57,7 @@ class Reduction:
         self._heaps: dict[int, list[tuple[int, int, TaskId]]] = {}  # by rank; what was removed is skipped later
         self._of_rank: dict[int, int] = {}
         self._counter = 0
+        self._unsaved: list[tuple[float, TaskId]] = []  # a heap; what was removed is skipped later
         self._measured = 0  # results whose size is known, and their sizes together
         self._bytes = 0
 
@@ -64,6 +71,8 @@ class Reduction:
         # Ties go to the oldest: neighbours were cut one after the other, so their ranges join and stay few.
         self._counter += 1
         heapq.heappush(self._heaps.setdefault(result.rank, []), (result.weight, self._counter, result.id))
+        if result.unsaved_since_s is not None:
+            heapq.heappush(self._unsaved, (result.unsaved_since_s, result.id))
 
     def remove(self, task_id: TaskId) -> Result | None:
         """Take a result out, for instance because it was lost; None when it is not here."""
@@ -71,6 +80,25 @@ class Reduction:
         if result is not None:
             self._count(result, -1)
         return result
+
+    @property
+    def unsaved_since_s(self) -> float | None:
+        """Since when the oldest result that is not durable waits; None where all are."""
+        while self._unsaved and self._unsaved[0][1] not in self.results:
+            heapq.heappop(self._unsaved)
+        return self._unsaved[0][0] if self._unsaved else None
+
+    def take_unsaved(self, fan_in: int, before_s: float) -> tuple[Result, ...]:
+        """Remove and return the oldest results that are not durable, where one is from before `before_s`."""
+        since_s = self.unsaved_since_s
+        if since_s is None or since_s > before_s:
+            return ()
+        chosen: list[Result] = []
+        while self._unsaved and len(chosen) < fan_in:
+            result = self.remove(heapq.heappop(self._unsaved)[1])
+            if result is not None:
+                chosen.append(result)
+        return tuple(chosen)
 
     @property
     def mean_bytes(self) -> int | None:
@@ -142,7 +170,13 @@ def _weight(run: list[Result]) -> int:
     return sum(r.weight for r in run)
 
 
-def merged(task_id: TaskId, inputs: tuple[Result, ...], size_bytes: int | None) -> Result:
+def merged(task_id: TaskId, inputs: tuple[Result, ...], size_bytes: int | None, *, durable: bool = True) -> Result:
     """Return the result that stands for `inputs` once they are merged."""
     ranges = coalesce(r for item in inputs for r in item.ranges)
-    return Result(task_id, ranges, sum(item.elements for item in inputs), size_bytes)
+    since_s = None if durable else unsaved_since_s(inputs)
+    return Result(task_id, ranges, sum(item.elements for item in inputs), size_bytes, since_s)
+
+
+def unsaved_since_s(results: Iterable[Result]) -> float | None:
+    """Since when the oldest of the results that are not durable waits; None where all are."""
+    return min((item.unsaved_since_s for item in results if item.unsaved_since_s is not None), default=None)

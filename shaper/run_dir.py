@@ -8,10 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shaper.errors import BadInput, Damaged
+from shaper.errors import BadInput, Damaged, SiteError
 from shaper.ledger import StagePlan
 
 RUNS = "shaper-runs"
@@ -71,8 +72,12 @@ def locked(run_dir: Path) -> int:
 
     Raises:
         BadInput: another process has it.
+        SiteError: nothing can be written there.
     """
-    lock = os.open(run_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock = os.open(run_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SiteError(f"{error.strerror} in {run_dir}: make room or give another run_dir, and run again") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -83,8 +88,9 @@ def locked(run_dir: Path) -> int:
         ) from None
     except OSError:
         return lock  # a file system without locks
-    os.truncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
+    with suppress(OSError):  # on a full disk nobody learns who has it
+        os.truncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
     return lock
 
 

@@ -133,12 +133,13 @@ class Session:
         before = ledger.settled_elements
         tally = Tally()
         recorder = self._recorder(ledger, session)
+        known = self._begin_with()
         watches: list[Watch] = [tally]
         if recorder is not None:
             watches.append(recorder)
         if self.run_dir is not None:
             watches.append(FailedWork(self.run_dir, list(self.codes.values())))
-        watches += self._progress(ledger)
+        watches += [*self._wants(known), *self._progress(ledger)]
         together = _Watches(watches)
         status, message = "failed", ""
         try:
@@ -151,7 +152,7 @@ class Session:
                 _NoInbox(),
                 together,
                 tick_s=1.0 if simulated else 0.25,
-                beliefs=self._begin_with(),
+                beliefs=known,
             )
             values = self._outcome(ledger, together)
             status = "done"
@@ -271,6 +272,14 @@ class Session:
         shown = Progress(ledger.elements, ledger.settled_elements, hint=hint)
         self._closing.callback(shown.close)
         return [shown]
+
+    def _wants(self, known: Beliefs) -> list[Watch]:
+        """Says what workers are wanted, where there are workers to be started."""
+        from shaper.workers.wants import Announced, Wants
+
+        if not isinstance(self.engine, Announced):
+            return []
+        return [Wants(self.engine, known, getattr(self.policy, "settings", None))]
 
     def _tell_stopped(self, ledger: Ledger) -> None:
         if self.run_dir is not None:

@@ -74,6 +74,12 @@ class Report:
         return self.lost_core_s / self.busy_core_s if self.busy_core_s else 0.0
 
     @property
+    def redone_elements(self) -> int:
+        """Processed more than once, because the first result was lost with its worker."""
+        processed = sum(int(row["elements"]) for row in self.by_category.values())
+        return processed - (self.elements - self.elements_before)
+
+    @property
     def timeline(self) -> list[Mapping[str, Any]]:
         """The task lines of the records, in order; empty for a run without a directory."""
         if self.run_dir is None:
@@ -135,7 +141,7 @@ class Tally:
         row["tasks"] += 1
         row["core_s"] += held
         if isinstance(verdict, Accept) and not isinstance(task.work, Merge):
-            row["elements"] += task.work.elements
+            row["elements"] += task.work.elements - sum(map(len, verdict.skipped))
 
     def report(self, now_s: float, elements: int) -> Report:
         """Return the totals at `now_s`."""

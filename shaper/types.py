@@ -233,6 +233,24 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The I/O errors that a piece of work has met, one attempt after the other, and how long it waits for the next.
+
+    Args:
+        since_s, failed_s: when the first and the last of them was seen.
+        until_s: no attempt before this time.
+        failures: how many there were.
+        excused: how many of them say nothing about the work, because nothing else could be read either.
+    """
+
+    since_s: float
+    failed_s: float
+    until_s: float
+    failures: int
+    excused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One attempt at one piece of work. A retry is a new task with a new id and `attempt` one higher.
 
@@ -240,6 +258,8 @@ class Task:
         reason: why it was cut this size, in words.
         losses: how many of the attempts before this one were lost, through no fault of the work.
         beside: tasks in flight when it was released; None where that is not known.
+        durable: whether its result must outlive its worker; otherwise an engine that can leaves it there.
+        pause: the I/O errors that earlier attempts have met; None where there were none.
     """
 
     id: TaskId
@@ -253,6 +273,8 @@ class Task:
     reason: str = ""
     losses: int = 0
     beside: int | None = None
+    durable: bool = True
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +332,13 @@ class ResultRef:
         place: relative to the run directory, or the engine's own name for it.
         size_bytes: size of the pickled result.
         checksum: CRC-32 of the pickled result, eight hexadecimal digits.
+        durable: whether it outlives the worker that made it.
     """
 
     place: str
     size_bytes: int
     checksum: str
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +352,7 @@ class Observation:
         skip_reasons: one line for each of them.
         system_oom: OUT_OF_MEMORY by the system's killer, not by the task's own limit.
         error: the pickled exception of a FAILED attempt, where it pickles.
+        io_error: the exception says that data could not be read or written, but not that a file is missing or denied.
     """
 
     task: Task
@@ -343,6 +368,7 @@ class Observation:
     skip_reasons: tuple[str, ...] = ()
     system_oom: bool = False
     error: bytes | None = None
+    io_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,10 +403,12 @@ class Capacity:
 
     Args:
         waiting: tasks submitted that have not been started: the newest, as tasks start in the order of submission.
+        grace_s: how long it is worth waiting for a larger worker than these; 0 where none can come.
     """
 
     kinds: tuple[WorkerKind, ...] = ()
     waiting: int = 0
+    grace_s: float = 0.0
 
     @property
     def cores(self) -> int:
@@ -408,6 +436,10 @@ class Shape:
         fan_in: set for accumulating tasks: how many results one merge combines (`elements` is then ignored).
         cross_sources: whether one chunk may hold spans of several sources; otherwise each source is cut into
             the smallest number of equal pieces not above `elements`.
+        durable: whether results must outlive their workers; otherwise they may stay there until they are merged.
+        save_before_s: set for accumulating tasks: results that have been on workers since before this are merged
+            first, and what comes out of them is durable.
+        fresh: whether new pieces may be cut; else only what waits to run again is released.
     """
 
     stage: str
@@ -418,6 +450,9 @@ class Shape:
     reason: str
     fan_in: int | None = None
     cross_sources: bool = True
+    durable: bool = True
+    save_before_s: float | None = None
+    fresh: bool = True
 
 
 def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:
@@ -435,10 +470,17 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then."""
+    """Run the same work again, with these resources; None: as if it were new, cut smaller if that is wanted then.
+
+    Args:
+        waits: for a larger worker than any that is connected; otherwise it gets no more than the largest has.
+        pause: I/O errors, after which it waits.
+    """
 
     resources: Resources | None
     reason: str = ""
+    waits: bool = False
+    pause: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,6 +547,7 @@ class StageBacklog:
         in_flight: processing tasks submitted and not settled, of all groups.
         pending_elements: not in flight and not settled, of all groups.
         result_bytes: mean size of the results that are not in a merge; None where it was not measured.
+        unsaved_since_s: since when, on the engine's clock, work is done whose result would be lost with a worker.
     """
 
     stage: str
@@ -516,6 +559,7 @@ class StageBacklog:
     pending_elements: int = 0
     result_bytes: int | None = None
     in_flight_elements: int = 0
+    unsaved_since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

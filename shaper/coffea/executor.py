@@ -20,6 +20,7 @@ from shaper.code import fingerprint_of
 from shaper.coffea import function as functions
 from shaper.coffea import items as work_items
 from shaper.coffea import names
+from shaper.coffea.shared import Asked, Shared
 from shaper.engines.engine import Engine
 from shaper.errors import BadInput, Broken, Changed, Incomplete
 from shaper.policy import Policy
@@ -37,7 +38,8 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
     they run as they are. `compression` is ignored: results stay on disk, uncompressed, and are merged there.
 
     Options of coffea's executors for Work Queue and TaskVine are taken too: port, manager_name, password_file, ssl,
-    treereduction and dynamic_chunksize do here what they do there, the others are named in a warning (`names.py`).
+    treereduction, dynamic_chunksize, environment_file, x509_proxy and extra_input_files do here what they do there, the
+    others are named in a warning (`names.py`).
 
     Args:
         engine: `"local"`, `"workqueue"`, `"taskvine"` or an engine object.
@@ -54,7 +56,14 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
         recoverable: return what was finished together with the exception, as FuturesExecutor does.
         retries: on the local engine it must stay 0: the Runner would retry inside the task, hiding from shaper what
             went wrong. Elsewhere it becomes `Adaptive(retries=...)`, which runs a failed task again from outside.
-        calls: how many calls have finished, by folder; shared with the copies that a Runner makes. Leave it alone.
+        shared: with the copies that a Runner makes: the engine between calls, and how many calls have finished. Leave
+            it alone.
+
+    The engine stays open from one call to the next: workers stay connected, functions loaded. It is closed with the
+    last reference to the executor, at the end of the interpreter, after an error, by `close`, or by `with`:
+
+        with ShaperExecutor(engine="workqueue") as executor:
+            output = Runner(executor, schema=NanoAODSchema)(fileset, processor)
     """
 
     engine: str | Engine = "local"
@@ -67,7 +76,7 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
     recoverable: bool = False
     retries: int = 0
     resume: bool | None = None
-    calls: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    shared: Shared = field(default_factory=Shared, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.retries != 0 and self.engine == "local":
@@ -117,6 +126,16 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
         self._prove(given, result, moved=functions.uses_checkpoints(function))
         return accumulate([result.value, accumulator]), 0
 
+    def close(self) -> None:
+        """Leave the workers and end the processes that are kept for the next call."""
+        self.shared.close()
+
+    def __enter__(self) -> ShaperExecutor:
+        return self
+
+    def __exit__(self, *how: object) -> None:
+        self.close()
+
     @property
     def _stage(self) -> str:
         return "preprocessing" if self.desc == "Preprocessing" else "processing"
@@ -124,29 +143,30 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
     def _run(self, given: list[Source], function: Callable[[Any], Any]) -> api.Result:
         name = self._stage
         process = functions.Process(function, skips=functions.skips_bad_files(function))
-        options = names.engine_options(self)
-        for number in itertools.count(self.calls.get(name, 0) + 1):
-            folder = Path(self.run_dir or ".") / (name if number == 1 else f"{name}-{number}")
-            if folder.exists() and not self.resume:
-                continue
-            try:
-                result = api.run(
-                    Stage(name, given, process, functions.merge),
-                    engine=self.engine,
-                    policy=self.policy,
-                    run_dir=folder,
-                    name=self.function_name or name,
-                    progress=None if self.status else False,
-                    fingerprint=fingerprint_of(function),
-                    **options,
-                )
-            except Changed:
-                # Which metadata are fetched depends on what the Runner has in its cache.
-                if name == "preprocessing":
+        stage = Stage(name, given, process, functions.merge)
+        asked = Asked(self.engine, names.engine_options(self))
+        with self.shared.engine(asked) as engine:
+            for number in itertools.count(self.shared.calls.get(name, 0) + 1):
+                folder = Path(self.run_dir or ".") / (name if number == 1 else f"{name}-{number}")
+                if folder.exists() and not self.resume:
                     continue
-                raise
-            self.calls[name] = number
-            return result
+                try:
+                    result = api.run(
+                        stage,
+                        engine=engine,
+                        policy=self.policy,
+                        run_dir=folder,
+                        name=self.function_name or name,
+                        progress=None if self.status else False,
+                        fingerprint=fingerprint_of(function),
+                    )
+                except Changed:
+                    # Which metadata are fetched depends on what the Runner has in its cache.
+                    if name == "preprocessing":
+                        continue
+                    raise
+                self.shared.calls[name] = number
+                return result
         raise AssertionError("unreachable")
 
     def _failed(self, error: Incomplete, accumulator: Any) -> tuple[Any, BaseException]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import make_dataclass
+from pathlib import Path
 from typing import Any
 
 from coffea.processor.executor import ExecutorBase
@@ -17,10 +19,7 @@ NO_USE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "resources_mode": ("allocations are always found from what tasks use", ("auto", "max-seen", "max-throughput")),
     "resource_monitor": ("every task is always measured, and ended at its limit", ("off", "measure", "watchdog")),
     "split_on_exhaustion": ("what does not fit is always split", (True,)),
-    "environment_file": ("workers must have the environment: start them in it", ()),
-    "wrapper": ("there is no environment to unpack", ()),
-    "extra_input_files": ("imported modules travel by themselves; other files must be where workers see them", ([],)),
-    "x509_proxy": ("set X509_USER_PROXY where workers start", ()),
+    "wrapper": ("environments are unpacked without one", ()),
     "disk": ("set it on the workers", ()),
     "gpus": ("tasks get none", (0,)),
     "chunksize": ("it is found; policy=shaper.policy.Adaptive(first_guess=...) says where to begin", ()),
@@ -43,7 +42,8 @@ NO_USE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "chunks_accum_in_mem": ("results are merged by tasks", ()),
     "chunks_per_accum": ("use treereduction", ()),
 }
-_USED = ("port", "manager_name", "master_name", "password_file", "ssl", "treereduction", "dynamic_chunksize")
+_TRAVELS = {"environment_file": "environment", "x509_proxy": "x509_proxy", "extra_input_files": "extra_input_files"}
+_USED = ("port", "manager_name", "master_name", "password_file", "ssl", "treereduction", "dynamic_chunksize", *_TRAVELS)
 
 Foreign: Any = make_dataclass(
     "Foreign", [(name, Any, None) for name in (*_USED, *NO_USE)], bases=(ExecutorBase,), kw_only=True
@@ -58,7 +58,8 @@ def engine_options(executor: Any) -> dict[str, Any]:
     """
     given = {name: getattr(executor, name) for name in ("port", "password_file", "ssl")}
     given["manager_name"] = executor.manager_name or executor.master_name
-    chosen = {name: value for name, value in given.items() if value not in (None, False)}
+    given.update({name: getattr(executor, theirs) for theirs, name in _TRAVELS.items()})
+    chosen = {name: value for name, value in given.items() if value not in (None, False, [], ())}
     if executor.engine == "local":
         if chosen:
             raise BadInput(f"{', '.join(chosen)}: only for engine='workqueue' or 'taskvine'")
@@ -69,7 +70,16 @@ def engine_options(executor: Any) -> dict[str, Any]:
             chosen["port"] = 0
         if executor.engine != "taskvine":
             chosen.pop("ssl", None)
+        if (proxy := chosen.get("x509_proxy") or _proxy()) is not None:
+            chosen["x509_proxy"] = proxy
     return chosen
+
+
+def _proxy() -> str | None:
+    """The grid proxy that there is, where coffea's executor looks; not one that others could read."""
+    default = Path(os.environ.get("TMPDIR", "/tmp")) / f"x509up_u{os.getuid()}"
+    path = Path(os.environ.get("X509_USER_PROXY") or default)
+    return str(path) if path.is_file() and not path.stat().st_mode & 0o077 else None
 
 
 def policy(executor: Any) -> Policy | None:

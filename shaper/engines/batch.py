@@ -7,29 +7,27 @@ an attempt exceeded anything is measured by our own monitor, at the first try.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import pickle
 import shutil
 import socket
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
 
-from shaper.engines import managers, password
-from shaper.engines.package import package
+from shaper.engines import forks, managers, password
+from shaper.engines.delivery import Delivery
+from shaper.engines.patience import Patience, holds
+from shaper.engines.replies import Replies
+from shaper.engines.room import Room
+from shaper.engines.shipping import Shipping
+from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
-from shaper.errors import BadInput, Damaged, SiteError, Stalled, UserError
-from shaper.monitor import remote, versions
+from shaper.errors import BadInput, Damaged
 from shaper.monitor import result as results
-from shaper.monitor.call import Call
-from shaper.monitor.pool import Place
-from shaper.monitor.remote import RemoteCall, Reply
+from shaper.monitor.remote import Reply
 from shaper.types import (
     Cancel,
     Capacity,
@@ -38,101 +36,17 @@ from shaper.types import (
     Merge,
     Observation,
     Outcome,
-    Resources,
     ResultLost,
     ResultRef,
     Task,
     TaskId,
-    WorkerKind,
 )
-from shaper.units import show_mib, show_seconds
 
-# A warm server without calls for so long ends, and gives its memory back.
-_IDLE_S = 600
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
-_NO_SERVER, _SERVER_ENDED = 71, 75
-_OUTPUTS = (remote.RESULT, remote.REPLY)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file of a task: what it is called here and in the task's directory.
-
-    Args:
-        kept: on the worker for later tasks.
-    """
-
-    here: Path
-    there: str
-    kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A task as a batch system sees it.
-
-    Args:
-        call: content of the file `call.txt`.
-        order: jobs of a lower number start first.
-    """
-
-    name: str
-    category: str
-    command: str
-    resources: Resources
-    order: int
-    call: str
-    inputs: tuple[File, ...]
-    outputs: tuple[File, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A job that came back.
-
-    Args:
-        name: of the job.
-        fault: why there is no reply, in the batch system's words; empty where the command ran.
-        code: exit code of the command.
-        said: what the command printed.
-        inputs_gone: the batch system could not read the job's inputs.
-        held_s: on the clock of `time.time`, from when the batch system sent it to a slot, until when it held that.
-    """
-
-    name: str
-    worker: str
-    held_s: tuple[float, float]
-    code: int = 0
-    said: str = ""
-    fault: str = ""
-    inputs_gone: bool = False
-
-
-class BatchSystem(Protocol):
-    """The little that an engine needs of a batch system; one adapter each."""
-
-    port: int
-
-    def submit(self, job: Job) -> None: ...
-
-    def wait(self) -> Sequence[Ended]:
-        """What has come back, waiting up to a second for the first: they know no shorter time."""
-
-    def lost(self) -> Collection[str]:
-        """Names of jobs whose worker went away, newly seen; the batch system would run them again by itself."""
-
-    def cancel(self, name: str) -> None:
-        """End a job, now or when it starts; it does not come back."""
-
-    def forget(self, path: Path) -> None:
-        """Nobody will read this file again."""
-
-    def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
-        """The connected workers by kind, and how many jobs wait for one."""
-
-    def close(self) -> None: ...
+# So often the batch system is asked, each time for up to a second, whether what was taken back has ended.
+_TRIES = 3
 
 
 class Batch:
@@ -143,11 +57,19 @@ class Batch:
         manager_name: a name under which workers find this manager through the catalog server; needs no port.
         password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
         python: the interpreter that workers run; the one of this process by default, as on a shared file system.
+        environment: a tarball of `shaper env pack`, conda-pack or poncho that workers run instead; `"pack"` packs the
+            environment of this process.
+        delivery: how workers come to it: `"worker"` (unpacked once by each, the default), `"task"` (by each task),
+            `"factory"` (they were started in it: `python3` is that of their PATH) or `"shared"` (`python=`).
+        x509_proxy: a grid proxy that travels to every task; functions find it through X509_USER_PROXY.
+        extra_input_files: that travel too; functions find them in their working directory.
         grace_s: how long a task that no connected worker can hold waits for one that can.
+        silent_s: a worker that has not answered for so long counts as gone, and what it held runs elsewhere.
     """
 
     name = "batch"
     ssl = False
+    lasting = False
 
     def __init__(
         self,
@@ -156,17 +78,24 @@ class Batch:
         manager_name: str | None = None,
         password_file: str | os.PathLike[str] | bool | None = None,
         python: str | None = None,
+        environment: str | os.PathLike[str] | None = None,
+        delivery: str | None = None,
+        x509_proxy: str | os.PathLike[str] | None = None,
+        extra_input_files: Sequence[str | os.PathLike[str]] = (),
         grace_s: float = 300.0,
+        silent_s: float = 60.0,
     ) -> None:
         self.port = port if isinstance(port, tuple) else int(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
+        self.silent_s = silent_s
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
-        self._python = python or sys.executable
+        self._delivery = Delivery.of(delivery, python, environment, x509_proxy, extra_input_files)
         self._start_s = time.time()
         self._system: BatchSystem | None = None
-        self._codes: dict[str, tuple[Path, str, Mapping[str, str]]] = {}  # by stage: file, name on workers, versions
+        self._shipping: Shipping
+        self._replies: Replies
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
         self._handed: dict[TaskId, float] = {}  # those that it has, and since when
@@ -174,14 +103,15 @@ class Batch:
         self._number = 0
         self._ended: list[Observation | ResultLost] = []
         self._results: dict[TaskId, ResultRef] = {}
+        self._kept: dict[TaskId, str] = {}  # of those that stay on workers, on which
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
-        self._tag = ""
-        self._package: Path
-        self._place: Place
-        self._grace_s = grace_s
-        self._too_large_since_s: float | None = None
+        self._patience = Patience(grace_s)
+        self._room: Room
+        self._short_told = False
+        self._running = self._closed = False
+        forks.inherited(self)
 
     def _connect(self) -> BatchSystem:
         raise NotImplementedError
@@ -189,7 +119,19 @@ class Batch:
     def _announced(self, port: int) -> managers.Manager:
         secret = str(self.password_file) if self.password_file is not None else None
         host, name = socket.gethostname(), self.manager_name
-        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name)
+        tarball = self._shipping.tarball if self._delivery.mode == "factory" else None
+        environment = str(tarball.path.absolute()) if tarball is not None else None
+        run_dir = str(self.run_dir)
+        return managers.Manager(self.name, host, port, os.getpid(), secret, self.ssl, name, run_dir, environment)
+
+    @property
+    def announced(self) -> managers.Manager:
+        """This manager, as it is written down; there is one once a stage is open."""
+        return self._manager
+
+    def dismiss(self, count: int) -> int:
+        """Tell up to so many idle workers to end; return how many were told: none while results stay on workers."""
+        return 0 if self._kept else self.system.dismiss(count)
 
     @property
     def hint(self) -> str:
@@ -209,23 +151,27 @@ class Batch:
         if code is None:
             raise BadInput(f"stage {stage!r} needs process and merge functions on the {self.name} engine")
         base = self._base()
-        if self._system is None:
+        if not self._running:
+            self._running = True
+            if self._closed:
+                self._begin_anew()
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            shutil.copyfile(Path(results.__file__).with_name(remote.CLIENT), base / "ship" / remote.CLIENT)
-            self._system = self._connect()
+            self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
+            self._room = Room(base)
+            if self._system is None:
+                self._system = self._connect()
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
-        shipped = package()
-        # A worker keeps one server for each: modules that have changed are never asked of an older one.
-        self._tag = hashlib.sha256(shipped + self._python.encode()).hexdigest()[:12]
-        self._package = base / "ship" / f"{self._tag}.zip"
-        self._package.write_bytes(shipped)
-        digest = hashlib.sha256(code.payload).hexdigest()[:12]
-        path = base / "ship" / f"code-{digest}.pkl"
-        path.write_bytes(code.payload)
-        self._codes[stage] = path, f"{stage} {digest}", versions.needed(code.payload)
-        self._place = Place.here()
+        self._shipping.open(stage, code)
+
+    def _begin_anew(self) -> None:
+        """The same engine object in a second run; where it is lasting, with the workers that it has."""
+        self._start_s, self._capacity = time.time(), None
+        self._patience = Patience(self._patience.grace_s)
+        self._results.clear()
+        self._kept.clear()
+        self._ended.clear()
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -244,7 +190,7 @@ class Batch:
         now_s = time.monotonic()
         if self._capacity is None or now_s - self._capacity_s > _CAPACITY_EVERY_S:
             kinds, waiting = self.system.workers()
-            self._capacity, self._capacity_s = Capacity(kinds, waiting), now_s
+            self._capacity, self._capacity_s = Capacity(kinds, waiting, self._patience.grace_s), now_s
         return replace(self._capacity, waiting=self._capacity.waiting + len(self._queue))
 
     # -- tasks ---------------------------------------------------------------------------------------------------
@@ -257,9 +203,12 @@ class Batch:
         self._hand_in()
 
     def _hand_in(self) -> None:
+        if self._patience.aside:
+            self._queue.update((task.id, task) for task in self._patience.fitting(self.capacity()))
         if not self._queue:
             return
-        kinds = self.capacity().kinds
+        capacity = self.capacity()
+        kinds = capacity.kinds
         cores, memory_mib = (
             sum(getattr(kind, name) * kind.count for kind in kinds) * (1.0 + _BEYOND)
             for name in ("cores", "memory_mib")
@@ -267,8 +216,12 @@ class Batch:
         while self._queue:
             task = next(iter(self._queue.values()))
             given = task.resources
+            if not holds(capacity, given):
+                del self._queue[task.id]
+                self._patience.set_aside(task, capacity)
+                continue
             fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
-            if self._handed and not fits:
+            if self._handed and not (fits and self._has_room(task)):
                 return
             del self._queue[task.id]
             job = self._job(task)
@@ -276,13 +229,24 @@ class Batch:
                 self._hold(task, 1)
                 self.system.submit(job)
 
+    def _has_room(self, task: Task) -> bool:
+        if self._stays(task) or self._room.fits(task):
+            return True
+        if not self._short_told:
+            self._short_told = True
+            warnings.warn(f"little room is left in {self._base()}: not all workers are used", stacklevel=2)
+        return False
+
     def _hold(self, task: Task, sign: int) -> None:
         self._held[0] += sign * task.resources.cores
         self._held[1] += sign * task.resources.memory_mib
         if sign > 0:
             self._handed[task.id] = self.now_s
+            if not self._stays(task):
+                self._room.hold(task)
         else:
             del self._handed[task.id]
+            self._room.let_go(task.id)
 
     def _job(self, task: Task) -> Job | None:
         """The task as files and a command; None where a result that it merges is gone."""
@@ -298,80 +262,78 @@ class Batch:
                 self._ended.append(ResultLost(gone))
                 self._ended.append(self._unstarted(self._take(task.id), Outcome.LOST, "a result it merges is gone"))
                 return None
-            inputs = [File(base / ref.place, f"in.{number}") for number, ref in enumerate(refs) if ref is not None]
-            work = tuple((f"in.{number}", ref.checksum) for number, ref in enumerate(refs) if ref is not None)
-        code_path, code_name, needed = self._codes[task.stage]
-        call = Call(task.id, code_name, work, task.resources, "", "", "")
-        here = self._place
-        shipped = (
-            (base / "ship" / remote.CLIENT, remote.CLIENT),
-            (self._package, remote.PACKAGE),
-            (code_path, remote.CODE),
-        )
-        inputs += [File(path, name, kept=True) for path, name in shipped]
+            named = [(f"in.{number}", ref) for number, ref in enumerate(refs) if ref is not None]
+            inputs = [File(base / ref.place, there, stays=not ref.durable) for there, ref in named]
+            work = tuple((there, ref.checksum) for there, ref in named)
         self._number += 1
+        shipping = self._shipping
+        most_bytes = None if self._stays(task) else self._room.allowance_bytes
         return Job(
             task.id,
             task.category,
-            f"{self._python} -I -S {remote.CLIENT} {self._tag} {_IDLE_S}",
+            shipping.command,
             task.resources,
             self._number,
-            remote.encoded(RemoteCall(call, here.sys_path, here.argv, here.cwd, needed)),
-            tuple(inputs),
-            tuple(File(path, name) for path, name in zip(self._outputs(task.id), _OUTPUTS, strict=True)),
+            shipping.call(task.id, task.stage, work, task.resources, most_bytes),
+            (*inputs, *shipping.inputs(task.stage)),
+            shipping.outputs(self._result_path(task.id), self._replies.path(task.id), stays=self._stays(task)),
         )
 
-    def _outputs(self, name: TaskId) -> tuple[Path, Path]:
-        """Where the result and the reply of a task come to lie."""
-        return self._base() / "results" / f"{name}.pkl", self._base() / "ship" / f"{name}.reply"
+    def _stays(self, task: Task) -> bool:
+        """Whether the result of a task stays on its worker."""
+        return self.system.keeps and not task.durable
+
+    def _result_path(self, name: TaskId) -> Path:
+        return self._base() / "results" / f"{name}.pkl"
+
+    def _unlink_outputs(self, name: TaskId) -> None:
+        for path in (self._result_path(name), self._replies.path(name)):
+            path.unlink(missing_ok=True)
 
     def wait(self, timeout_s: float) -> Sequence[Observation | ResultLost]:
         """Return what has come back; waits up to a second whatever `timeout_s` says."""
         if not self._ended:
+            self._room.check()
             for ended in self.system.wait():
                 if ended.name in self._flying:
                     self._end(ended)
                 else:  # it was taken back, too late to be stopped
-                    for path in self._outputs(ended.name):
-                        path.unlink(missing_ok=True)
+                    self._unlink_outputs(ended.name)
             for name in self.system.lost():
                 if name in self._flying:
-                    self.system.cancel(name)
-                    # About since when its slot was held: how long workers live is learnt from this.
-                    started_s = self._handed.get(name)
-                    lost = self._unstarted(self._take(name), Outcome.LOST, "its worker went away")
-                    self._ended.append(replace(lost, started_s=started_s))
+                    self._end_lost(name, "its worker went away")
+            if self._kept and (gone := self.system.gone(set(self._kept.values()))):
+                self._lose_kept(gone)
         self._hand_in()
         found, self._ended = self._ended, []
         if found:
             self._capacity = None
-        elif self._flying:
-            self._check_stalled()
+        alone = len(self._flying) == len(self._patience.aside)
+        self._patience.check(alone and not found, self.capacity(), self.now_s)
         return found
 
-    def _check_stalled(self) -> None:
-        """Batch systems keep a task that is larger than every worker for ever, without a word."""
-        capacity = self.capacity()
-        free = sum(kind.free_cores for kind in capacity.kinds)
-        if not capacity.waiting or free < capacity.cores:
-            self._too_large_since_s = None
-            return
-        task = next(iter(self._flying.values()))[0]
-        if any(_holds(kind, task.resources) for kind in capacity.kinds):
-            return
-        now_s = self.now_s
-        if self._too_large_since_s is None:
-            self._too_large_since_s = now_s
-            if self._grace_s > 0:
-                warnings.warn(
-                    f"{_too_large(task, capacity)}; waiting {show_seconds(self._grace_s)} for one", stacklevel=2
-                )
-        if now_s - self._too_large_since_s >= self._grace_s:
-            raise Stalled(f"{_too_large(task, capacity)}: start larger workers")
+    def _end_lost(self, name: TaskId, detail: str) -> None:
+        if name in self._handed:
+            self.system.cancel(name)
+        self._unlink_outputs(name)
+        # About since when its slot was held: how long workers live is learnt from this.
+        started_s = self._handed.get(name)
+        self._ended.append(replace(self._unstarted(self._take(name), Outcome.LOST, detail), started_s=started_s))
+
+    def _lose_kept(self, workers: Collection[str]) -> None:
+        """Results that were on workers which are gone, and the merges that wait for them: TaskVine would make these
+        results again, in its own time and past our accounts."""
+        lost = {task_id for task_id, worker in self._kept.items() if worker in workers}
+        for task, _ in list(self._flying.values()):
+            if isinstance(task.work, Merge) and not lost.isdisjoint(task.work.inputs):
+                self._end_lost(task.id, "a result it merges was lost with its worker")
+        for task_id in lost:
+            self._lose(task_id)
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
         self._queue.pop(name, None)
+        self._patience.aside.pop(name, None)
         if name in self._handed:
             self._hold(task, -1)
         return task, submitted_s
@@ -382,8 +344,8 @@ class Batch:
 
     def _end(self, ended: Ended) -> None:
         task, submitted_s = self._take(ended.name)
-        result_path, reply_path = self._outputs(task.id)
-        reply = _reply(reply_path) if not ended.fault and ended.code == 0 else None
+        result_path, reply_path = self._result_path(task.id), self._replies.path(task.id)
+        reply = self._replies.read(ended)
         reply_path.unlink(missing_ok=True)
         # What a batch system knows of files must not grow with the tasks that have ended.
         self.system.forget(reply_path)
@@ -398,42 +360,38 @@ class Batch:
                 (self._base() / "logs" / f"{task.id}.{ending}").write_bytes(log)
         ref = None
         if report.checksum is not None:
-            ref = ResultRef(f"results/{task.id}.pkl", report.usage.result_bytes or 0, report.checksum)
+            place, stays = f"results/{task.id}.pkl", self._stays(task)
+            ref = ResultRef(place, report.usage.result_bytes or 0, report.checksum, durable=not stays)
             self._results[task.id] = ref
+            if stays:
+                self._kept[task.id] = ended.worker
+            else:
+                self._room.learn(task, ref.size_bytes)
         else:
             result_path.unlink(missing_ok=True)
             self.system.forget(result_path)
         if report.damaged is not None and isinstance(task.work, Merge):
             self._lose(task.work.inputs[report.damaged])
         now_s = self.now_s
-        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in ended.held_s)
+        began_s, ended_s = ended.held_s
+        # A worker loads the user's modules once; what calls had to wait for that says nothing about later ones.
+        began_s = min(began_s + reply.warming_s, ended_s)
+        started_s, finished_s = (min(max(submitted_s, at_s - self._start_s), now_s) for at_s in (began_s, ended_s))
         self._ended.append(observed(task, report, (submitted_s, started_s, finished_s), ended.worker, ref))
 
     def _end_without_report(self, task: Task, submitted_s: float, ended: Ended, reply: Reply | None) -> None:
-        if reply is not None and reply.kind == "versions":
-            raise SiteError(
-                f"worker {ended.worker} cannot run this: {reply.fault}; start workers in this process's environment"
-            )
-        if reply is not None and reply.kind == "code":
-            raise UserError(reply.fault)
-        if ended.code == _NO_SERVER:
-            raise SiteError(
-                f"worker {ended.worker} cannot run Python functions: {ended.said.strip() or 'no reason given'}"
-            )
+        if reply is not None and reply.kind == "room":
+            raise self._room.full(reply.bytes_wanted)
+        detail = self._replies.fault(ended, reply)
         if ended.inputs_gone and isinstance(task.work, Merge):
             for task_id in task.work.inputs:
                 ref = self._results.get(task_id)
-                if ref is None or not (self._base() / ref.place).exists():
+                if ref is None or not ref.durable or not (self._base() / ref.place).exists():
                     self._lose(task_id)
-        detail = ended.fault or (reply.fault if reply is not None else "")
-        if not detail:
-            detail = (
-                "its warm server was killed" if ended.code == _SERVER_ENDED else f"its command ended with {ended.code}"
-            )
-        self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, f"{detail} {ended.said.strip()}".strip()))
+        self._ended.append(self._unstarted((task, submitted_s), Outcome.LOST, detail))
 
     def _lose(self, task_id: TaskId) -> None:
-        self._results.pop(task_id, None)
+        self._drop(task_id, lost=True)
         self._ended.append(ResultLost((task_id,)))
 
     def cancel(self, actions: Sequence[Cancel]) -> None:
@@ -462,23 +420,29 @@ class Batch:
     def release(self, task_ids: Collection[TaskId]) -> None:
         """Delete results."""
         for task_id in task_ids:
-            ref = self._results.pop(task_id, None)
-            if ref is not None:
-                path = self._base() / ref.place
-                path.unlink(missing_ok=True)
-                if self._system is not None:
-                    self._system.forget(path)
+            self._drop(task_id)
+
+    def _drop(self, task_id: TaskId, *, lost: bool = False) -> None:
+        ref = self._results.pop(task_id, None)
+        self._kept.pop(task_id, None)
+        if ref is not None:
+            path = self._base() / ref.place
+            path.unlink(missing_ok=True)
+            if self._system is not None:
+                self._system.forget(path, lost=lost and not ref.durable)
 
     def close(self) -> None:
-        """Cancel what runs and leave the workers."""
-        if self._system is not None:
+        """Cancel what runs and leave the workers; a lasting engine keeps them where nothing runs any more."""
+        if self._system is not None and not (self.lasting and self._at_rest()):
             for name in self._handed:
                 self._system.cancel(name)
             self._system.close()
             self._system = None
             managers.remove(self._manager)
+        self._running, self._closed = False, True
         self._flying.clear()
         self._queue.clear()
+        self._patience.aside.clear()
         self._handed.clear()
         self._held = [0, 0]
         if self.run_dir is not None:
@@ -486,47 +450,23 @@ class Batch:
         if self._made_dir is not None:
             shutil.rmtree(self._made_dir, ignore_errors=True)
 
+    def _at_rest(self) -> bool:
+        """Whether the batch system has nothing of this run left; what it knows of its files is forgotten then."""
+        for _ in range(_TRIES):
+            if self._flying or self.system.empty():
+                break
+            self.wait(1.0)  # for those that were taken back
+        if self._flying or not self.system.empty():
+            return False
+        base = self._base()
+        ship = (base / "ship").glob("*")
+        for path in (*ship, *(base / ref.place for ref in self._results.values())):
+            self.system.forget(path)
+        return True
 
-def worker_counts(stats: Any) -> tuple[int, ...]:
-    """What changes whenever a worker comes, has told its size, or goes; in some version each alone also goes back."""
-    names = ("workers_joined", "workers_removed", "workers_lost", "workers_connected", "total_cores", "total_memory")
-    return tuple(int(getattr(stats, name)) for name in names)
-
-
-def kinds_of(workers: Mapping[tuple[int, int, int], int]) -> tuple[WorkerKind, ...]:
-    """Workers counted by cores, MiB of memory and MiB of disk, as kinds."""
-    return tuple(
-        WorkerKind(f"{cores}x{memory_mib}", cores, memory_mib, count, disk_mib, 0)
-        for (cores, memory_mib, disk_mib), count in sorted(workers.items())
-    )
-
-
-def share_out(kinds: tuple[WorkerKind, ...], free_cores: int) -> tuple[WorkerKind, ...]:
-    """Batch systems do not say which workers are free: the cores are shared out from the first kind on."""
-    found = []
-    for kind in kinds:
-        here = min(free_cores, kind.cores * kind.count)
-        free_cores -= here
-        found.append(replace(kind, free_cores=here))
-    return tuple(found)
-
-
-def _holds(kind: WorkerKind, given: Resources) -> bool:
-    return kind.cores >= given.cores and kind.memory_mib >= given.memory_mib
-
-
-def _too_large(task: Task, capacity: Capacity) -> str:
-    largest = capacity.largest
-    there = f"{largest.cores} cores and {show_mib(largest.memory_mib)}" if largest is not None else "nothing"
-    return (
-        f"no connected worker can hold task {task.id} ({task.work}), which asks for {task.resources.cores} cores and "
-        f"{show_mib(task.resources.memory_mib)}; the largest has {there}"
-    )
-
-
-def _reply(path: Path) -> Reply | None:
-    try:
-        reply = pickle.loads(path.read_bytes())
-    except Exception:  # cut off, or not there
-        return None
-    return reply if isinstance(reply, Reply) else None
+    def abandon(self) -> None:
+        """Begin anew: this process is a fork of the one whose run and workers these are."""
+        if self._system is not None:
+            self._system.abandon()
+        self._system = self.run_dir = self._made_dir = None
+        self.close()

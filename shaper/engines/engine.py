@@ -65,3 +65,13 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End everything that was started, within 2 s; may be called twice."""
+
+
+class Lasting(Engine, Protocol):
+    """An engine that can stay open from one run to the next: workers stay connected, functions loaded.
+
+    Attributes:
+        lasting: then `close` ends a run only, if nothing of it is left running; without, it ends everything.
+    """
+
+    lasting: bool

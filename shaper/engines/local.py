@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from shaper.engines.surroundings import surroundings
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled
 from shaper.monitor import result as results
@@ -33,6 +34,8 @@ from shaper.types import (
 )
 from shaper.units import MIB, parse_mib, show_mib
 
+# Of the available memory, where none is given.
+_SHARE = 0.9
 # A task that does not fit is passed by later ones this often, then nothing starts before it.
 _PASSED_AT_MOST = 64
 
@@ -47,6 +50,7 @@ class Local:
     """
 
     name = "local"
+    lasting = False
 
     def __init__(
         self,
@@ -57,7 +61,8 @@ class Local:
     ) -> None:
         machine_cores, machine_mib = len(os.sched_getaffinity(0)), available_mib()
         self._cores = _whole(cores) if cores is not None else machine_cores
-        self._memory_mib = parse_mib(memory, "memory") if memory is not None else int(machine_mib * 0.9)
+        self._takes_what_is_there = memory is None
+        self._memory_mib = parse_mib(memory, "memory") if memory is not None else int(machine_mib * _SHARE)
         self._disk_mib = parse_mib(disk, "disk") if disk is not None else None
         if self._cores > machine_cores:
             warnings.warn(f"{self._cores} cores are declared, this machine has {machine_cores}", stacklevel=2)
@@ -71,6 +76,7 @@ class Local:
         self._made_dir: Path | None = None
         self._start_s = time.monotonic()
         self._pool = Pool()
+        self._surroundings: object = None  # those the pool was started in
         self._free = [self._cores, self._memory_mib, self._disk_mib or 0]
         self._queue: deque[tuple[Task, float]] = deque()
         self._passed = 0
@@ -89,17 +95,26 @@ class Local:
         if code is None:
             raise BadInput(f"stage {stage!r} needs process and merge functions on the local engine")
         if self._closed:
-            # The same engine object in a second run begins anew.
-            self._closed, self._start_s = False, time.monotonic()
-            self._results.clear()
-            self._queue.clear()
-            self._running.clear()
-            self._free = [self._cores, self._memory_mib, self._disk_mib or 0]
-            self._pool = Pool()
+            self._begin_anew()
+        elif self._surroundings is None:
+            self._surroundings = surroundings()
         base = self._base()
         for folder in ("results", "logs", "sandbox"):
             (base / folder).mkdir(exist_ok=True)
         self._pool.open(stage, code.payload)
+
+    def _begin_anew(self) -> None:
+        """The same engine object in a second run; where it is lasting, with what is loaded already."""
+        self._closed, self._start_s = False, time.monotonic()
+        for kept in (self._results, self._queue, self._running, self._ended):
+            kept.clear()
+        if self._takes_what_is_there:
+            self._memory_mib = int(available_mib() * _SHARE)
+        self._free = [self._cores, self._memory_mib, self._disk_mib or 0]
+        now = surroundings()
+        if now != self._surroundings:
+            self._pool.close()
+            self._pool, self._surroundings = Pool(), now
 
     def _base(self) -> Path:
         if self.run_dir is None:
@@ -252,11 +267,16 @@ class Local:
                 (self._base() / ref.place).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Kill what runs and remove the sandboxes; a directory that was made here goes too."""
+        """Kill what runs and remove the sandboxes; a directory that was made here goes too.
+
+        A lasting engine keeps the processes that are ready for calls, where none runs.
+        """
+        if not self.lasting or self._running:
+            self._pool.close()
+            self._surroundings = None
         if self._closed:
             return
         self._closed = True
-        self._pool.close()
         if self.run_dir is not None:
             shutil.rmtree(self.run_dir / "sandbox", ignore_errors=True)
         if self._made_dir is not None:

@@ -22,6 +22,7 @@ from shaper.types import (
     Capacity,
     Chunk,
     Code,
+    Merge,
     Observation,
     Outcome,
     ResultLost,
@@ -37,6 +38,8 @@ Cost = Callable[[Task, Any], Usage]
 
 # How many queued tasks that do not fit are passed before the rest of the queue waits; bounds the work of an event.
 _PASSED_AT_MOST = 16
+# An attempt that finds the data source away ends after so long.
+_FAILS_AFTER_S = 1.0
 
 _FINISH, _READ, _JOIN, _LEAVE, _WAKE = range(5)
 
@@ -66,6 +69,9 @@ class Simulated:
         slot_overhead_s: a slot is held so much longer than the task runs.
         bandwidth: bytes per second that all readers share; `Usage.read_bytes` are read before a task computes.
         loss_rate: share of the attempts that are lost part-way.
+        grace_s: how long it is worth waiting for a larger worker than those that are connected.
+        keeps_results: results that need not be durable stay on their workers, and are lost with them.
+        away: when the data source is away, from and until when: what starts then raises an I/O error a second later.
     """
 
     name = "simulated"
@@ -80,6 +86,9 @@ class Simulated:
         slot_overhead_s: float = 0.0,
         bandwidth: float | None = None,
         loss_rate: float = 0.0,
+        grace_s: float = 0.0,
+        keeps_results: bool = False,
+        away: Sequence[tuple[float, float]] = (),
     ) -> None:
         if not workers:
             raise BadInput("a simulated cluster needs at least one WorkerSpec")
@@ -88,7 +97,10 @@ class Simulated:
         self.run_dir: Path | None = None
         self.cost, self.seed = cost, seed
         self.dispatch_s, self.slot_overhead_s, self.loss_rate = dispatch_s, slot_overhead_s, loss_rate
+        self.away = tuple(away)
         self._source = SharedSource(bandwidth) if bandwidth is not None else None
+        self.grace_s = grace_s
+        self._idle_since_s: float | None = None  # since when nothing can happen by itself
         self._now_s = 0.0
         self._dispatcher_free_s = 0.0
         self._woken = False
@@ -98,7 +110,8 @@ class Simulated:
         self._kinds: dict[str, WorkerSpec] = {}
         self._queue: deque[tuple[Task, float]] = deque()
         self._running: dict[TaskId, _Running] = {}
-        self._ended: list[Observation] = []
+        self._ended: list[Observation | ResultLost] = []
+        self._kept: dict[TaskId, int] | None = {} if keeps_results else None  # by result the number of its worker
         self._results: dict[TaskId, int] = {}
         self._sources: dict[str, int] = {}
         self._capacity: Capacity | None = None
@@ -139,6 +152,7 @@ class Simulated:
                     if pool.workers
                 ),
                 len(self._queue),
+                self.grace_s,
             )
         return self._capacity
 
@@ -190,6 +204,9 @@ class Simulated:
         if self.loss_rate and rng.random() < self.loss_rate:
             outcome, detail, held_s = Outcome.LOST, "lost, as the loss rate wants it", held_s * rng.random()
             usage = replace(usage, memory_mib=None, disk_mib=None, cpu_s=None, result_bytes=None, wall_s=None)
+        if isinstance(task.work, Chunk) and any(start_s <= started_s < stop_s for start_s, stop_s in self.away):
+            outcome, detail, held_s = Outcome.FAILED, "OSError: the data source is away", _FAILS_AFTER_S
+            usage = Usage(wall_s=held_s)
         running = _Running(task, worker, submitted_s, started_s, usage, outcome, held_s, detail)
         self._running[task.id] = running
         if self._source is not None and usage.read_bytes:
@@ -226,9 +243,13 @@ class Simulated:
         while not self._ended and self._workers_seen == workers:
             at_s = self._next_s()
             if at_s is None:
-                self._check_stalled()
+                self._idle_since_s = self._now_s if self._idle_since_s is None else self._idle_since_s
+                # A policy that waits for a larger worker as long as it is worth it takes its tasks back before.
+                if self._now_s - self._idle_since_s >= 2.0 * self.grace_s:
+                    self._check_stalled()
                 self._now_s = until_s
                 break
+            self._idle_since_s = None
             if at_s > until_s:
                 self._now_s = until_s
                 break
@@ -274,11 +295,28 @@ class Simulated:
         if worker.tasks.pop(task.id, 0) is None:
             self._pools[worker.spec.kind].change(worker, task.resources, -1)
         self._capacity = None
+        ref = None
         if outcome is Outcome.DONE:
             self._results[task.id] = task.work.elements
+            if self._kept is not None and not task.durable:
+                self._kept[task.id] = worker.number
+                ref = ResultRef(
+                    worker.name, (usage.result_bytes if usage is not None else None) or 0, "", durable=False
+                )
         started_s = running.started_s if running.started_s <= self._now_s else None
         self._ended.append(
-            Observation(task, outcome, usage, running.submitted_s, started_s, self._now_s, worker.name, detail)
+            Observation(
+                task,
+                outcome,
+                usage,
+                running.submitted_s,
+                started_s,
+                self._now_s,
+                worker.name,
+                detail,
+                ref,
+                io_error=outcome is Outcome.FAILED,
+            )
         )
 
     def _check_stalled(self) -> None:
@@ -324,33 +362,54 @@ class Simulated:
             self._source.stop(lost, self._now_s)
         for task_id in lost:
             self._end(self._running[task_id], Outcome.LOST, None, f"its worker {worker.name} left")
+        self._lose_results(worker)
         spec = worker.spec
         if spec.rejoin_s is not None and (spec.leaves_s is None or self._now_s + spec.rejoin_s < spec.leaves_s):
             self._join_later(spec, self._now_s + spec.rejoin_s)
+
+    def _lose_results(self, worker: Worker) -> None:
+        """What lies on a worker goes with it; merges that need it end."""
+        if not self._kept:
+            return
+        gone = [task_id for task_id, number in self._kept.items() if number == worker.number]
+        if not gone:
+            return
+        self.release(gone)
+        self._ended.append(ResultLost(tuple(gone)))
+        in_flight = [running.task for running in self._running.values()] + [task for task, _ in self._queue]
+        lost = frozenset(gone)
+        reason = f"a result it merges left with {worker.name}"
+        merges = {
+            task.id: reason
+            for task in in_flight
+            if isinstance(task.work, Merge) and not lost.isdisjoint(task.work.inputs)
+        }
+        self._end_early(merges, Outcome.LOST)
 
     # -- the rest of the interface -------------------------------------------------------------------------------
 
     def cancel(self, actions: Sequence[Cancel]) -> None:
         """Take tasks back at once."""
-        if not actions:
-            return
-        wanted = {action.task_id: action.reason for action in actions}
+        if actions:
+            self._end_early({action.task_id: action.reason for action in actions}, Outcome.CANCELLED)
+
+    def _end_early(self, reasons: Mapping[TaskId, str], outcome: Outcome) -> None:
         kept: deque[tuple[Task, float]] = deque()
         for task, submitted_s in self._queue:
-            if task.id in wanted:
+            if task.id in reasons:
                 self._ended.append(
-                    Observation(task, Outcome.CANCELLED, None, submitted_s, None, self._now_s, "", wanted[task.id])
+                    Observation(task, outcome, None, submitted_s, None, self._now_s, "", reasons[task.id])
                 )
             else:
                 kept.append((task, submitted_s))
         self._queue = kept
         self._capacity = None
-        for task_id, reason in wanted.items():
+        for task_id, reason in reasons.items():
             running = self._running.get(task_id)
             if running is not None:
                 if self._source is not None:
                     self._source.stop([task_id], self._now_s)
-                self._end(running, Outcome.CANCELLED, None, reason)
+                self._end(running, outcome, None, reason)
 
     def fetch(self, task_id: TaskId) -> object:
         """The number of elements a result stands for."""
@@ -366,6 +425,8 @@ class Simulated:
         """Forget results."""
         for task_id in task_ids:
             self._results.pop(task_id, None)
+            if self._kept is not None:
+                self._kept.pop(task_id, None)
 
     def close(self) -> None:
         """Nothing to end."""

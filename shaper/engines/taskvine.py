@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -10,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, File, Job, kinds_of, share_out, worker_counts
+from shaper.engines.batch import Batch
+from shaper.engines.system import BatchSystem, Ended, File, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -37,7 +39,7 @@ class TaskVine(Batch):
 
     def _connect(self) -> BatchSystem:
         log = self._base() / "vine"
-        return _Manager(self._module, self.port, self.manager_name, self.password_file, self._ssl, log)
+        return _Manager(self._module, self.port, self.manager_name, self.password_file, self._ssl, log, self.silent_s)
 
 
 def load() -> ModuleType:
@@ -59,6 +61,8 @@ def load() -> ModuleType:
 class _Manager:
     """The adapter: TaskVine's calls and words in, ours out."""
 
+    keeps = True
+
     def __init__(
         self,
         module: ModuleType,
@@ -67,6 +71,7 @@ class _Manager:
         password_file: Path | None,
         ssl: bool | tuple[str, str],
         log: Path,
+        silent_s: float,
     ) -> None:
         self._vine = module
         try:
@@ -80,10 +85,19 @@ class _Manager:
             )
         except Exception as error:  # the module raises plain exceptions
             raise SiteError(f"TaskVine cannot listen on port {port}: {error}; give another port=...") from error
+        # Its own log grows with every message, and it ends the process where that cannot be written any more.
+        module.cvine.vine_enable_debug_log(os.devnull)
         self.port = int(self._manager.port)
         if password_file is not None:
             self._manager.set_password_file(str(password_file))
         self._manager.enable_peer_transfers()
+        # Asked after half of the time, and given the other half to answer.
+        half_s = max(1, round(silent_s / 2))
+        self._manager.tune("keepalive-interval", half_s)
+        self._manager.tune("keepalive-timeout", half_s)
+        # Where it stops in the middle of an answer, the manager would do nothing else for an hour.
+        for name in ("long-timeout", "min-transfer-timeout"):
+            self._manager.tune(name, 2 * half_s)
         self._tasks: dict[str, Any] = {}
         self._calls: dict[str, Any] = {}
         self._files: dict[Path, Any] = {}
@@ -91,6 +105,10 @@ class _Manager:
         self._sent: dict[str, int] = {}  # when, in us: what is sent again had lost its worker
         self._dispatched = 0
         self._counts: tuple[int, ...] = ()
+        self._look_for_remakes = False
+        self._remakes: set[int] = set()  # those that were told to end
+        self._connected: set[str] = set()
+        self._connected_at: tuple[int, ...] = ()
         self._seen: tuple[int, ...] = ()
         self._kinds: tuple[WorkerKind, ...] = ()
 
@@ -101,7 +119,9 @@ class _Manager:
         task.set_category(job.category)
         task.set_cores(given.cores)
         task.set_memory(given.memory_mib)
-        task.set_disk(given.disk_mib or 1)
+        # No limit: workers look every 5 s, and would count what is linked into the task's directory, its inputs too.
+        # Ours is enforced by the monitor.
+        task.set_disk(0)
         task.set_priority(-float(job.order))
         for file in job.inputs:
             task.add_input(self._file(file), file.there)
@@ -114,13 +134,17 @@ class _Manager:
 
     def _file(self, file: File) -> Any:
         known = self._files.get(file.here)
-        if known is None:
+        if known is None and file.stays:
+            known = self._files[file.here] = self._manager.declare_temp()
+        elif known is None:
             cache = "workflow" if file.kept else False
             known = self._files[file.here] = self._manager.declare_file(str(file.here), cache=cache)
         return known
 
     def wait(self) -> Sequence[Ended]:
         found: list[Ended] = []
+        if self._look_for_remakes:
+            self._end_remakes()
         task = self._manager.wait(1)
         while task is not None:
             if str(task.tag) in self._tasks:
@@ -180,16 +204,35 @@ class _Manager:
             if self._tasks[name].get_metric("time_when_commit_start") != at_us
         ]
 
+    def gone(self, workers: Collection[str]) -> Collection[str]:
+        counts = worker_counts(self._manager.stats)
+        if counts != self._connected_at or not self._connected.issuperset(workers):
+            self._connected_at = counts
+            self._connected = {f"{row['hostname']}/{row['addrport']}" for row in self._manager.status("workers")}
+        return set(workers) - self._connected
+
     def cancel(self, name: str) -> None:
         task = self._tasks.get(name)
         if task is not None:
             self._manager.cancel_by_task_id(task.id)
             self._drop(name)
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: Path, *, lost: bool = False) -> None:
         known = self._files.pop(path, None)
-        if known is not None:
+        if known is not None and lost:
+            # It is never forgotten: TaskVine still looks at the tasks that made it, and a worker that is fetching it
+            # from one that went silent crashes.
+            self._look_for_remakes = True
+        elif known is not None:
             self._manager.undeclare_file(known)
+
+    def _end_remakes(self) -> None:
+        """A lost file that a waiting task asks for is made again by a task of TaskVine's own, past our accounts."""
+        ours = set(self._manager._task_table)
+        remakes = {int(row["task_id"]) for row in self._manager.status("tasks")} - ours
+        for number in remakes - self._remakes:
+            self._manager.cancel_by_task_id(number)
+        self._remakes, self._look_for_remakes = remakes, bool(remakes)
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
         stats = self._manager.stats
@@ -207,7 +250,17 @@ class _Manager:
                 found[key] = found.get(key, 0) + 1
         return kinds_of(found)
 
+    def dismiss(self, count: int) -> int:
+        # Asked for none it would end all.
+        return int(self._manager.workers_shutdown(count)) if count > 0 else 0
+
+    def empty(self) -> bool:
+        return bool(self._manager.empty())
+
     def close(self) -> None:
         for name in list(self._tasks):
             self.cancel(name)
         self._manager.__del__()
+
+    def abandon(self) -> None:
+        self._manager._taskvine = None  # what its finaliser looks at

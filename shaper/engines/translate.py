@@ -51,6 +51,7 @@ def observed(
         report.skip_reasons,
         report.system_oom,
         report.error,
+        report.io_error,
     )
 
 

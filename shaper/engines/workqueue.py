@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from shaper.engines import debian
-from shaper.engines.batch import Batch, BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
+from shaper.engines.batch import Batch
+from shaper.engines.system import BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -34,7 +35,7 @@ class WorkQueue(Batch):
         self._module = load()
 
     def _connect(self) -> BatchSystem:
-        return _Queue(self._module, self.port, self.manager_name, self.password_file)
+        return _Queue(self._module, self.port, self.manager_name, self.password_file, self.silent_s)
 
 
 def load() -> ModuleType:
@@ -56,8 +57,15 @@ def load() -> ModuleType:
 class _Queue:
     """The adapter: Work Queue's calls and numbers in, ours out."""
 
+    keeps = False
+
     def __init__(
-        self, module: ModuleType, port: int | tuple[int, int], manager_name: str | None, password_file: Path | None
+        self,
+        module: ModuleType,
+        port: int | tuple[int, int],
+        manager_name: str | None,
+        password_file: Path | None,
+        silent_s: float,
     ) -> None:
         self._wq = module
         try:
@@ -67,6 +75,13 @@ class _Queue:
         self.port = int(self._queue.port)
         if password_file is not None:
             self._queue.specify_password_file(str(password_file))
+        # Asked after half of the time, and given the other half to answer.
+        half_s = max(1, round(silent_s / 2))
+        self._queue.specify_keepalive_interval(half_s)
+        self._queue.specify_keepalive_timeout(half_s)
+        # Where it stops in the middle of an answer, the manager would do nothing else for an hour.
+        for name in ("long-timeout", "min-transfer-timeout"):
+            self._queue.tune(name, 2 * half_s)
         self._ids: dict[str, int] = {}
         self._tasks: dict[int, Any] = {}
         self._unwanted: dict[int, Any] = {}  # taken back, and not running yet
@@ -142,6 +157,10 @@ class _Queue:
                 found.append(name)
         return found
 
+    def gone(self, workers: Collection[str]) -> Collection[str]:
+        """Nothing stays on workers."""
+        return ()
+
     def cancel(self, name: str) -> None:
         number = self._ids.pop(name, None)
         if number is not None:
@@ -158,7 +177,7 @@ class _Queue:
                 self._cancelled.append(self._unwanted.pop(number))
                 self._queue._task_table.pop(number, None)
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: Path, *, lost: bool = False) -> None:
         """Nothing is kept of results on workers."""
 
     def workers(self) -> tuple[tuple[WorkerKind, ...], int]:
@@ -184,7 +203,17 @@ class _Queue:
             found[key] = found.get(key, 0) + row["workers"]
         return kinds_of(found)
 
+    def dismiss(self, count: int) -> int:
+        # Asked for none it would end all.
+        return int(self._queue.shutdown_workers(count)) if count > 0 else 0
+
+    def empty(self) -> bool:
+        return bool(self._queue.empty())
+
     def close(self) -> None:
         for name in list(self._ids):
             self.cancel(name)
         self._queue.__del__()  # the one name for it that both generations have
+
+    def abandon(self) -> None:
+        self._queue._work_queue = None  # what its finaliser looks at

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from shaper.models.group import GroupBeliefs, Model, size_of
 from shaper.models.line import PRIOR_GROWING
+from shaper.models.outage import NONE, Outage
 from shaper.types import Chunk, Observation, Outcome, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
@@ -44,13 +45,14 @@ class CategoryBeliefs:
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
-    """All that has been learnt, by category, and the pace at which the engine starts tasks."""
+    """All that has been learnt, by category, the pace at which the engine starts tasks, and I/O errors by group."""
 
     categories: Mapping[str, CategoryBeliefs] = field(default_factory=dict)
     dispatch_s: float = 0.0
     starts_s: tuple[float, ...] = ()
     version: int = 0
     without: frozenset[str] = _NONE
+    outages: Mapping[tuple[str, str], Outage] = field(default_factory=dict)  # by stage and group
 
     def updated(self, seen: object) -> Beliefs:
         """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
@@ -71,7 +73,11 @@ class Beliefs:
         categories = dict(self.categories)
         categories[task.category] = CategoryBeliefs(shared, groups, apart)
         dispatch_s, starts_s = self._paced(seen)
-        return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without)
+        key = task.stage, task.group
+        known = self.outages.get(key, NONE)
+        outage = known.updated(seen)
+        outages = self.outages if outage is known else {**self.outages, key: outage}
+        return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without, outages)
 
     @property
     def _blank(self) -> GroupBeliefs:
@@ -114,6 +120,10 @@ class Beliefs:
         """What is believed about a group of a category; empty beliefs where nothing is known."""
         found = self.categories.get(category)
         return _NOTHING if found is None else found.group(group)
+
+    def outage(self, stage: str, group: str) -> Outage:
+        """What the I/O errors of a group say about the source of its data."""
+        return self.outages.get((stage, group), NONE)
 
     def expected(self, category: str, group: str, work: Work) -> tuple[float | None, float | None]:
         """The memory (MiB) and slot time (s) that half of such attempts stay below; None where unknown."""

@@ -17,8 +17,11 @@ _LEAST_S = 1e-6
 # An attempt that began beside fewer than so many had the data source to itself.
 _FEW = 4
 _FADING = 0.05  # share of a new observation in what is averaged over the recent ones
+_LEAST_WAIT = 0.05  # share of its slot time that any attempt is taken to have waited
 # Waiting that is longer than this share of the time without it is for a source that gives no more.
 _WAITING = 0.3
+# Where no more than so many times what it is believed to give is asked for, nothing shows that it gives less.
+_ASKED = 2.5
 # A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
 _EASE = 0.1
 _SOURCES_KEPT = 32
@@ -122,7 +125,7 @@ class GroupBeliefs:
         sources: those that attempts which finished were about, the first few.
         held_s: slot time of all attempts, those that were lost included.
         calm: slot time less CPU time, of attempts that ran beside few others.
-        cpu_s_per_element, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
+        recent_cpu_s, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
         failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
@@ -137,7 +140,7 @@ class GroupBeliefs:
     lost: int = 0
     held_s: float = 0.0
     calm: Model = field(default_factory=Model)
-    cpu_s_per_element: float | None = None
+    recent_cpu_s: float | None = None
     recent_x: float = 0.0
     recent_beside: float = 0.0
     source_per_s: float | None = None
@@ -188,7 +191,7 @@ class GroupBeliefs:
         # Only what was cut after the first of the surprises speaks against a change.
         later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
         calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
-        calm, cpu_s_per_element, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
+        calm, recent_cpu_s, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
         return replace(
             self,
             source_per_s=self._source_given_per_s(),
@@ -196,7 +199,7 @@ class GroupBeliefs:
             wall=wall,
             held_s=self.held_s + _held_s(seen),
             calm=calm,
-            cpu_s_per_element=cpu_s_per_element,
+            recent_cpu_s=recent_cpu_s,
             recent_x=recent_x,
             recent_beside=recent_beside,
             done=self.done + 1,
@@ -256,7 +259,7 @@ class GroupBeliefs:
             self.memory.remembered(),
             self.wall.remembered(),
             calm=self.calm.remembered(),
-            cpu_s_per_element=self.cpu_s_per_element,
+            recent_cpu_s=self.recent_cpu_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
@@ -278,18 +281,28 @@ class GroupBeliefs:
         """Learn what a task waits for when few others run, and what it computes."""
         beside = seen.task.beside
         if held_s is None or cpu_s is None or beside is None:
-            return self.calm, self.cpu_s_per_element, self.recent_x, self.recent_beside
+            return self.calm, self.recent_cpu_s, self.recent_x, self.recent_beside
         calm = self.calm
         if beside < _FEW:
-            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_S), None)
-        if self.cpu_s_per_element is None:
-            return calm, cpu_s / x, x, float(beside)
+            # Several threads compute for longer than the slot is held; that is no wait of nothing, which would weigh
+            # more than all others: waits vary by a factor.
+            calm = calm.observed(x, max(held_s - cpu_s, _LEAST_WAIT * held_s, _LEAST_S), None)
+        if self.recent_cpu_s is None:
+            return calm, cpu_s, x, float(beside)
+        # Of the first few all count alike. CPU time per element is a ratio of means: small tasks, of which a fixed part
+        # is most, would spoil a mean of ratios.
+        part = max(_FADING, 1.0 / (1.0 + self.done))
         return (
             calm,
-            self.cpu_s_per_element + _FADING * (cpu_s / x - self.cpu_s_per_element),
-            self.recent_x + _FADING * (x - self.recent_x),
-            self.recent_beside + _FADING * (beside - self.recent_beside),
+            self.recent_cpu_s + part * (cpu_s - self.recent_cpu_s),
+            self.recent_x + part * (x - self.recent_x),
+            self.recent_beside + part * (beside - self.recent_beside),
         )
+
+    @property
+    def cpu_s_per_element(self) -> float | None:
+        """CPU time of recent attempts, by element."""
+        return None if self.recent_cpu_s is None else self.recent_cpu_s / max(self.recent_x, 1.0)
 
     @property
     def unhindered(self) -> Line | None:
@@ -313,7 +326,12 @@ class GroupBeliefs:
             return known
         alone_s, held_s = line.median(self.recent_x), wall.median(self.recent_x)
         given = self.recent_beside * self.recent_x / held_s
-        if held_s - alone_s >= _WAITING * alone_s:
+        # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
+        grown_s, grown_alone_s = held_s - wall.median(1.0), alone_s - line.median(1.0)
+        asked = self.recent_beside * self.recent_x / alone_s
+        if known is not None and asked <= _ASKED * known:
+            return max(given, known)
+        if held_s >= (1.0 + _WAITING) * alone_s and grown_s >= (1.0 + _WAITING) * grown_alone_s:
             return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
         return known if known is None else max(given, known)
 

@@ -21,6 +21,7 @@ class Call:
         result_path: where the pickled result goes.
         sandbox: folder for what the attempt writes for itself (TMPDIR), made and removed around it.
         log_stem: standard output and error go to this path with `.out` and `.err`.
+        environment: variables that are set for it.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Call:
     result_path: str
     sandbox: str
     log_stem: str
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class CallReport:
         checksum: of the result; None when there is none.
         damaged: position of the merge input that could not be read; None otherwise.
         disk_full: the result could not be written; nothing is wrong with the work.
+        io_error: see `Observation`.
         imported: modules that the call imported, to be warm next time.
     """
 
@@ -54,4 +57,5 @@ class CallReport:
     system_oom: bool = False
     damaged: int | None = None
     disk_full: bool = False
+    io_error: bool = False
     imported: tuple[str, ...] = ()

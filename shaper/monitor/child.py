@@ -12,9 +12,9 @@ import sysconfig
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from numbers import Number
 from typing import Any, NoReturn
 
@@ -42,6 +42,8 @@ _TRACEBACK_LINES = 30
 _IMPORTS_TOLD = 2000
 _LINE_CHARACTERS = 2000
 _ERROR_BYTES = 2**20
+# These OSErrors are about the file that was asked for, not about where it is kept.
+_ABOUT_THE_FILE = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Note:
     skip_reasons: tuple[str, ...] = ()
     detail: str = ""
     error: bytes | None = None
+    io_error: bool = False
     damaged: int | None = None
     read_bytes: int | None = None
     imported: tuple[str, ...] = ()
@@ -66,13 +69,12 @@ def run(call: Call, codes: Mapping[str, Functions], note_fd: int) -> NoReturn:
     status = 1
     try:
         _settle_in(call)
-        before, surroundings = set(sys.modules), _surroundings()
+        last, surroundings = next(reversed(sys.modules)), _surroundings()
         note = _attempt(call, codes)
         io = text("/proc/self/io")
         note.read_bytes = read_bytes(io) if io else None
         if _surroundings() == surroundings:
-            note.imported = tuple(name for name in list(sys.modules) if name not in before and _is_installed(name))
-            note.imported = note.imported[:_IMPORTS_TOLD]
+            note.imported = tuple(name for name in _imported_after(last) if _is_installed(name))[:_IMPORTS_TOLD]
         _write_all(note_fd, pickle.dumps(note))
         status = 0
     except BaseException:  # nothing may pass: this process must not go on as a copy of its parent
@@ -91,6 +93,11 @@ def _surroundings() -> tuple[object, ...]:
     return dict(os.environ), list(sys.path), os.getcwd()  # noqa: PTH109
 
 
+def _imported_after(last: str) -> list[str]:
+    """The modules that came after one of a name, in order; looking at the others would copy the pages they lie on."""
+    return list(takewhile(last.__ne__, reversed(sys.modules)))[::-1]
+
+
 def _is_installed(name: str) -> bool:
     """Whether a module is a library's, which every task may find imported; the user's own are left to the task."""
     path = getattr(sys.modules[name], "__file__", None)
@@ -104,6 +111,7 @@ def _settle_in(call: Call) -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_DFL)
     os.environ["TMPDIR"] = os.environ["SHAPER_SANDBOX"] = call.sandbox
+    os.environ.update(call.environment)
     tempfile.tempdir = None
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -228,7 +236,7 @@ def _raised(error: BaseException, wall_s: float) -> Note:
     pickled = _pickled_chain(error)
     if pickled is not None and len(pickled) > _ERROR_BYTES:
         pickled = None
-    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=pickled)
+    return Note("raised", wall_s, detail="\n".join([said, *shown]), error=pickled, io_error=_is_io_error(error))
 
 
 def _cut(line: str) -> str:
@@ -236,17 +244,26 @@ def _cut(line: str) -> str:
     return line if len(line) <= _LINE_CHARACTERS else f"{line[:_LINE_CHARACTERS]}... ({len(line)} characters)"
 
 
+def _is_io_error(error: BaseException) -> bool:
+    """Whether an exception, or the first of its causes that is an OSError at all, may be the site's fault."""
+    found = next((link for link in _chain(error) if isinstance(link, OSError)), None)
+    return found is not None and not isinstance(found, _ABOUT_THE_FILE)
+
+
 def _pickled_chain(error: BaseException) -> bytes | None:
     """Pickle an exception and what caused it, each where it survives a round trip; pickle itself drops the causes."""
-    chain: list[BaseException] = []
+    chain = [link for link in _chain(error) if _survives(link)]
+    return cloudpickle.dumps(chain) if chain else None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what caused it."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if _survives(link):
-            chain.append(link)
+        yield link
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return cloudpickle.dumps(chain) if chain else None
 
 
 def _survives(error: BaseException) -> bool:

@@ -306,7 +306,9 @@ class _Attempt:
             return CallReport(call.name, Outcome.LOST, usage, note.detail, disk_full=True)
         if note is not None:
             detail = note.detail + (f"\nstandard error ended:\n{tail}" if tail else "")
-            return CallReport(call.name, Outcome.FAILED, usage, detail, error=note.error, imported=imported)
+            return CallReport(
+                call.name, Outcome.FAILED, usage, detail, error=note.error, io_error=note.io_error, imported=imported
+            )
         return self._crashed(status, usage, tail)
 
     def _crashed(self, status: int, usage: Usage, tail: str) -> CallReport:

@@ -18,6 +18,7 @@ def needed(payload: bytes) -> dict[str, str]:
             top = argument.partition(" ")[0].partition(".")[0]
             for name in by_module.get(top, ()) if top in sys.modules else ():
                 found[name] = importlib.metadata.version(name)
+    found.pop("shaper", None)  # which travels
     return found
 
 

@@ -11,6 +11,7 @@ from shaper.policy import chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
+from shaper.policy.outage import PATIENCE_S
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, checked
 from shaper.types import (
@@ -18,6 +19,7 @@ from shaper.types import (
     Cancel,
     Capacity,
     Chunk,
+    GiveUp,
     GroupBacklog,
     Merge,
     Observation,
@@ -31,7 +33,7 @@ from shaper.types import (
     Verdict,
     Work,
 )
-from shaper.units import show_count
+from shaper.units import show_count, show_seconds
 
 # Probes are this small whatever the dataset, and at most this share of it: they cost next to nothing.
 _PROBE_ELEMENTS = 1024
@@ -68,6 +70,9 @@ class Adaptive:
         fan_in: results per merge.
         cores: per processing task.
         concurrency: most processing tasks at once; as many as the workers hold by default.
+        checkpoint_s: results may stay on workers for so long, on engines that can leave them there: what was done since
+            then is done again when its worker is lost. 0: every result comes back at once.
+        patience: how long a data source may be away (I/O errors of several of its sources) before work is given up.
         without: ingredients to switch off, to see what they are worth; see `settings.INGREDIENTS`.
     """
 
@@ -88,6 +93,8 @@ class Adaptive:
         fan_in: int | None = None,
         cores: int = 1,
         concurrency: int | None = None,
+        checkpoint_s: float = 60.0,
+        patience: str | float = PATIENCE_S,
         without: Collection[str] = (),
     ) -> None:
         self.settings = checked(
@@ -103,8 +110,11 @@ class Adaptive:
             fan_in=fan_in,
             cores=cores,
             concurrency=concurrency,
+            checkpoint_s=checkpoint_s,
+            patience=patience,
             without=without,
         )
+        self._durable = not self.settings.checkpoint_s
         self.prior = Beliefs(without=self.settings.without & LEARNING)
         self._begin()
 
@@ -122,6 +132,11 @@ class Adaptive:
         """Fill the workers from the first group on; new groups start with few tasks until one has finished."""
         if capacity.largest is None:
             return ()
+        if oversized := self._revision.oversized:
+            return oversized.beside(self._shapes(beliefs, capacity, oversized.without(backlog)))
+        return self._shapes(beliefs, capacity, backlog)
+
+    def _shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
         if beliefs.version == 0 and not any(stage.in_flight for stage in backlog.stages):
             self._begin()
         self._revision.nothing_left = not backlog.groups
@@ -179,6 +194,8 @@ class Adaptive:
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed)
+            if beliefs.outage(group.stage, group.group).holds:
+                more = 1  # the workers are for other groups
             fed = chunksize.fed(about, self.settings)
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
@@ -191,7 +208,19 @@ class Adaptive:
             allowed -= more
             free -= more / size.slots
             wanted = group.in_flight + more
-            shapes.append(Shape(group.stage, group.group, None, elements, wanted, size.reason, cross_sources=crossing))
+            durable = self._durable
+            shapes.append(
+                Shape(
+                    group.stage,
+                    group.group,
+                    None,
+                    elements,
+                    wanted,
+                    size.reason,
+                    cross_sources=crossing,
+                    durable=durable,
+                )
+            )
         return shapes
 
     def _allowed(self, backlog: Backlog) -> int:
@@ -209,21 +238,30 @@ class Adaptive:
         return slots
 
     def _merging(self, stage: StageBacklog, beliefs: Beliefs, capacity: Capacity) -> Shape | None:
-        if stage.results < 2:
+        save_before_s = self._feed.now_s - self.settings.checkpoint_s
+        saving = stage.unsaved_since_s is not None and (
+            stage.unsaved_since_s <= save_before_s or not stage.processing_left
+        )
+        if stage.results < 2 and not saving:
             return None
         fan_in = self.settings.fan_in or self._fan_in(stage, beliefs)
+        tasks, reason = max(1, capacity.cores), f"merge what is left, {fan_in} results at a time"
         if stage.processing_left:
-            return Shape(
-                stage.stage,
-                "",
-                None,
-                1,
-                max(1, capacity.cores // 4),
-                f"merge {fan_in} results at a time while processing goes on",
-                fan_in=fan_in,
-            )
-        reason = f"merge what is left, {fan_in} results at a time"
-        return Shape(stage.stage, "", None, 1, max(1, capacity.cores), reason, fan_in=fan_in)
+            tasks = max(1, capacity.cores // 4)
+            reason = f"merge {fan_in} results at a time while processing goes on"
+        if saving and stage.processing_left:
+            reason += f"; what has been on workers for {show_seconds(self.settings.checkpoint_s)} comes back"
+        return Shape(
+            stage.stage,
+            "",
+            None,
+            1,
+            tasks,
+            reason,
+            fan_in=fan_in,
+            durable=self._durable,
+            save_before_s=save_before_s if saving else None,
+        )
 
     def _fan_in(self, stage: StageBacklog, beliefs: Beliefs) -> int:
         """While processing goes on few merges, hidden behind it; at the end the tree that is done first.
@@ -248,10 +286,11 @@ class Adaptive:
         base = max(base, self.settings.min_chunksize)
         if "probes" in self.settings.without and about.exhausted == 0:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
-            return [Shape(group.stage, group.group, None, guess, capacity.cores, "a guess: nothing is known yet")]
+            reason, cores = "a guess: nothing is known yet", capacity.cores
+            return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
         return [
-            Shape(group.stage, group.group, None, max(1, base * factor), count, reason)
+            Shape(group.stage, group.group, None, max(1, base * factor), count, reason, durable=self._durable)
             for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
         ]
 
@@ -282,12 +321,7 @@ class Adaptive:
     def allocate(self, work: Work, beliefs: Beliefs, capacity: Capacity) -> Resources:
         """Give the memory that this size needs at the stated risk."""
         about = beliefs.about(work.category, work.group)
-        given = allocate(size_of(work), about, capacity, self.settings, merge=isinstance(work, Merge))
-        self._noted(given)
-        return given
-
-    def _noted(self, given: Resources) -> None:
-        self._revision.most_given_mib = max(self._revision.most_given_mib, given.memory_mib)
+        return allocate(size_of(work), about, capacity, self.settings, merge=isinstance(work, Merge))
 
     def revise(
         self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
@@ -308,6 +342,8 @@ class Adaptive:
                 return exhaustion.cut(
                     work, size, f"lost {task.losses + 1} times, shorter tasks lose less", self.settings
                 )
+        if seen.outcome is Outcome.CANCELLED and task.id in self._revision.oversized:
+            return GiveUp(f"{task.reason}; {seen.detail}")
         if seen.outcome is Outcome.CANCELLED and isinstance(work, Merge):
             return Retry(self.allocate(work, beliefs, capacity), seen.detail or "taken back")
         answer = verdict.judge(
@@ -315,6 +351,7 @@ class Adaptive:
             beliefs,
             retries=self.settings.retries,
             exhausted=lambda seen: self._exhausted(seen, beliefs, capacity),
+            patience_s=self.settings.patience_s,
         )
         if isinstance(answer, Retry) and seen.outcome is Outcome.LOST and task.attempt - task.losses == 1:
             # It was promised nothing; towards the end a whole piece again would be waited for.
@@ -332,10 +369,8 @@ class Adaptive:
             believed /= _FIRST_SHARE
         # Towards the end a whole piece again would be waited for.
         believed = min(believed, self._revision.wanted.get((task.stage, task.group), believed))
-        answer = exhaustion.answer(seen, about, believed, most_mib, self.settings)
-        if isinstance(answer, Retry) and answer.resources is not None:
-            self._noted(answer.resources)
-        return answer
+        wait = capacity.grace_s > 0 and largest is not None
+        return exhaustion.answer(seen, about, believed, most_mib, self.settings, wait=wait)
 
     def _pace(self, beliefs: Beliefs) -> chunksize.Pace:
         """Losses are of workers, not of categories: those of all count together."""

@@ -288,8 +288,7 @@ def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size
         return size
     least = 1.0
     if wall is not None and wall.slope > 0:
-        worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.noise(size.elements)) - 1.0))
-        least = worth * (wall.intercept + TASK_S) / wall.slope
+        least = shortest(size.elements, wall)
         # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
         serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
         least = max(least, serial)
@@ -298,3 +297,9 @@ def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size
         return size
     reason = f"the tail: {show_count(round(left))} elements left for {size.slots} slots"
     return Size(max(1, math.ceil(n)), size.slots, reason)
+
+
+def shortest(elements: float, wall: Line) -> float:
+    """The size below which another fixed cost is worth more than ending more evenly; see `tail`."""
+    worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.noise(elements)) - 1.0))
+    return worth * (wall.intercept + TASK_S) / wall.slope if wall.slope > 0 else elements

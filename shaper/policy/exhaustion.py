@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shaper.models.group import GroupBeliefs
 from shaper.policy import verdict
 from shaper.policy.allocation import rounded
@@ -19,12 +21,15 @@ _MORE, _LEAST_MIB = 1.5, 128.0
 _SURELY = 0.75
 
 
-def answer(seen: Observation, about: GroupBeliefs, believed: float, most_mib: int, settings: Settings) -> Verdict:
+def answer(
+    seen: Observation, about: GroupBeliefs, believed: float, most_mib: int, settings: Settings, *, wait: bool = False
+) -> Verdict:
     """Return the verdict on an exceeded limit.
 
     Args:
         believed: the size that is believed to fit, elements.
         most_mib: memory of the largest worker.
+        wait: whether a larger worker may come.
     """
     task, work, what = seen.task, seen.task.work, verdict.describe(seen)
     if seen.outcome is not Outcome.OUT_OF_MEMORY:
@@ -32,7 +37,7 @@ def answer(seen: Observation, about: GroupBeliefs, believed: float, most_mib: in
     if isinstance(work, Merge):
         if task.resources.memory_mib < most_mib:
             return _more(seen, most_mib, what)
-        return GiveUp(f"{what}, and no worker has more")
+        return _larger(seen, most_mib, what) if wait else GiveUp(f"{what}, and no worker has more")
     cap_mib = limited(most_mib, settings)
     if work.elements > _TOO_LARGE * believed and _divisible(work, settings):
         return cut(work, believed, what, settings)
@@ -42,6 +47,8 @@ def answer(seen: Observation, about: GroupBeliefs, believed: float, most_mib: in
         return _more(seen, cap_mib, what)
     if (pieces := _smaller(work, what, settings)) is not None:
         return pieces
+    if wait and limited(most_mib + 1, settings) > most_mib:
+        return _larger(seen, most_mib, what)
     more = "no worker has more" if cap_mib == most_mib else f"the cap is {show_mib(cap_mib)}"
     if work.elements == 1:
         return GiveUp(f"one element {what}, and {more}")
@@ -77,6 +84,12 @@ def _halves_cost_less(seen: Observation, about: GroupBeliefs, cap_mib: int) -> b
     fits = memory.median(half) / memory.median(work.elements) < _SURELY
     more_s = wall.median(work.elements) * (min(_MORE * given_mib, cap_mib) / given_mib - 1.0)
     return fits and 2.0 * wall.median(half) - wall.median(work.elements) < more_s
+
+
+def _larger(seen: Observation, most_mib: int, what: str) -> Retry:
+    """Any worker that has more will do: how much is needed is not known."""
+    resources = replace(seen.task.resources, memory_mib=most_mib + 1)
+    return Retry(resources, f"{what}, and no worker had more", waits=True)
 
 
 def _more(seen: Observation, cap_mib: int, what: str) -> Retry:

@@ -7,6 +7,7 @@ from itertools import islice
 
 from shaper.models.beliefs import Beliefs
 from shaper.models.line import Line
+from shaper.policy.oversized import Oversized
 from shaper.policy.settings import Settings
 from shaper.types import Cancel, Capacity, Chunk, Merge, Observation, Outcome, Task, TaskId
 from shaper.units import show_count, show_mib, show_seconds
@@ -34,15 +35,19 @@ class InFlight:
         self._sums: dict[str, tuple[int, float, float]] = {}  # by stage: tasks, elements, elements times release
         self._turn_s = 0.0
 
-    def note(self, in_flight: Mapping[TaskId, Task], now_s: float) -> None:
-        """What is new in flight was released in the turn before this one."""
+    def note(self, in_flight: Mapping[TaskId, Task], now_s: float) -> int:
+        """What is new in flight was released in the turn before this one; return the most memory that one was given."""
+        most_mib = 0
         if isinstance(in_flight, dict):  # newest last, so that only new ones are looked at
             for task_id in reversed(in_flight):
                 if task_id in self._since_s:
                     break
-                self._add(in_flight[task_id], 1, self._turn_s)
+                task = in_flight[task_id]
+                self._add(task, 1, self._turn_s)
                 self._since_s[task_id] = self._turn_s
+                most_mib = max(most_mib, task.resources.memory_mib)
         self._turn_s = now_s
+        return most_mib
 
     def ended(self, task: Task) -> None:
         """A task was observed."""
@@ -82,7 +87,7 @@ class Revision:
         flying: when the tasks in flight were released.
         wanted: the last size that was wanted of each stage and group.
         nothing_left: whether all work is in flight or done.
-        most_given_mib: the most memory that a task has been given.
+        oversized: tasks that wait for a larger worker than any that is connected.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -90,7 +95,8 @@ class Revision:
         self.flying = InFlight()
         self.wanted: dict[tuple[str, str], int] = {}
         self.nothing_left = False
-        self.most_given_mib = 0
+        self._most_given_mib = 0
+        self.oversized = Oversized()
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
         self._look_again_s = 0.0
@@ -118,13 +124,15 @@ class Revision:
         self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
     ) -> Sequence[Cancel]:
         """Return what to take back."""
-        self.flying.note(in_flight, now_s)
+        self._most_given_mib = max(self._most_given_mib, self.flying.note(in_flight, now_s))
         largest = capacity.largest
         if largest is None:
             return ()
-        if self.most_given_mib > largest.memory_mib:
-            self.most_given_mib = largest.memory_mib
-            return _too_large(in_flight, largest.memory_mib)
+        if self.oversized and (found := self.oversized.waited(capacity.grace_s, largest.memory_mib, in_flight, now_s)):
+            return found
+        if self._most_given_mib > largest.memory_mib:
+            self._most_given_mib = largest.memory_mib
+            return self._too_large(capacity.grace_s, largest.memory_mib, in_flight, now_s)
         if found := self._changed(beliefs, in_flight):
             return found
         # What is taken back changes what is left, and so the size that is wanted: until something has finished, this is
@@ -135,6 +143,20 @@ class Revision:
         if not self.nothing_left or "stragglers" in self.settings.without:
             return ()
         return self._stragglers(beliefs, capacity, in_flight, now_s)
+
+    def _too_large(self, grace_s: float, most_mib: int, in_flight: Mapping[TaskId, Task], now_s: float) -> list[Cancel]:
+        """What no worker can hold any more; where a larger one may come, what cannot be cut waits for it."""
+        found = []
+        for task in in_flight.values():
+            if task.resources.memory_mib > most_mib:
+                if grace_s and not divisible(task, self.settings):
+                    self.oversized.add(task, now_s)
+                else:
+                    asked = show_mib(task.resources.memory_mib)
+                    found.append(
+                        Cancel(task.id, f"no worker has {asked} any more; the largest has {show_mib(most_mib)}")
+                    )
+        return found
 
     def _changed(self, beliefs: Beliefs, in_flight: Mapping[TaskId, Task]) -> list[Cancel]:
         """After an alarm: tasks cut since then that are now believed to exceed their memory too."""
@@ -205,11 +227,6 @@ class Revision:
         return found
 
 
-def _too_large(in_flight: Mapping[TaskId, Task], most_mib: int) -> list[Cancel]:
-    """What waits for a worker that has left."""
-    reason = f"no worker has {{}} any more; the largest has {show_mib(most_mib)}"
-    return [
-        Cancel(task.id, reason.format(show_mib(task.resources.memory_mib)))
-        for task in in_flight.values()
-        if task.resources.memory_mib > most_mib
-    ]
+def divisible(task: Task, settings: Settings) -> bool:
+    """Whether smaller pieces of a task can be tried."""
+    return isinstance(task.work, Chunk) and task.work.elements > settings.min_chunksize

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shaper.errors import BadInput
+from shaper.policy.outage import PATIENCE_S
 from shaper.units import parse_mib, parse_seconds
 
 Objective = Literal["throughput", "waste", "retries"]
@@ -55,7 +56,9 @@ class Settings:
     fan_in: int | None
     cores: int
     concurrency: int | None = None
+    checkpoint_s: float = 0.0
     without: frozenset[str] = frozenset()
+    patience_s: float = PATIENCE_S
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -78,7 +81,9 @@ def checked(
     fan_in: int | None,
     cores: int,
     concurrency: int | None = None,
+    checkpoint_s: float = 0.0,
     without: Collection[str] = (),
+    patience: str | float = PATIENCE_S,
 ) -> Settings:
     """Return the settings in the core's units.
 
@@ -101,6 +106,8 @@ def checked(
         raise BadInput(f"goal is 'makespan' or 'cost', got {goal!r}")
     if isinstance(without, str) or not set(without) <= set(INGREDIENTS):
         raise BadInput(f"without is a collection of {', '.join(INGREDIENTS)}; got {without!r}")
+    if isinstance(checkpoint_s, bool) or not isinstance(checkpoint_s, int | float) or not checkpoint_s >= 0:
+        raise BadInput(f"checkpoint_s is a number of seconds, 0 for every result at once, got {checkpoint_s!r}")
     if risk is not None and not 1e-6 <= risk <= 0.5:
         raise BadInput(f"risk is a probability between 1e-6 and 0.5, got {risk!r}")
     return Settings(
@@ -116,5 +123,7 @@ def checked(
         fan_in,
         cores,
         concurrency,
+        float(checkpoint_s),
         frozenset(without),
+        parse_seconds(patience, "patience"),
     )

@@ -6,6 +6,8 @@ CANCELLED    back to pending              back to pending             run again
 LOST         run again, then cut          the same                    run again, then give up
 FAILED       run again, then give up      split by source             run again, then give up
 OUT_OF_*     the policy's `exhausted`     the policy's `exhausted`    the policy's `exhausted`
+
+A chunk that FAILED with an I/O error first is run again after pauses: see `outage.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shaper.models import Beliefs, GroupBeliefs
+from shaper.policy import outage
 from shaper.types import Accept, Chunk, GiveUp, Merge, Observation, Outcome, Retry, Split, Verdict, Work
 from shaper.units import show_mib, show_seconds
 from shaper.work import by_source, split
@@ -26,12 +29,20 @@ HOPELESS_FAILURES = 64
 HOPELESS_LOSSES = 100
 
 
-def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Callable[[Observation], Verdict]) -> Verdict:
+def judge(
+    seen: Observation,
+    beliefs: Beliefs,
+    *,
+    retries: int,
+    exhausted: Callable[[Observation], Verdict],
+    patience_s: float = outage.PATIENCE_S,
+) -> Verdict:
     """Apply the table.
 
     Args:
         retries: how often a piece of work whose function raised is run again.
         exhausted: the policy's answer to an exceeded limit.
+        patience_s: how long a data source may be away.
     """
     task, work = seen.task, seen.task.work
     if seen.outcome is Outcome.DONE:
@@ -57,6 +68,8 @@ def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Calla
         if losses < MAX_LOSSES:
             return Retry(task.resources, why)
         return smaller(work, f"lost {losses} times, last: {why}") or GiveUp(f"lost {losses} times, last: {why}")
+    if seen.io_error and (again := outage.answer(seen, beliefs, retries=retries, patience_s=patience_s)):
+        return again
     if isinstance(work, Chunk):
         everywhere = len(shared.failed_sources) >= HOPELESS_SOURCES or shared.failed >= HOPELESS_FAILURES
         if shared.done == 0 and everywhere:
@@ -64,7 +77,8 @@ def judge(seen: Observation, beliefs: Beliefs, *, retries: int, exhausted: Calla
         pieces = by_source(work)
         if len(pieces) > 1:
             return Split(pieces, f"failed, each source on its own: {_short(seen)}")
-    if task.attempt - task.losses <= retries:
+    excused = task.pause.excused if task.pause is not None else 0
+    if task.attempt - task.losses - excused <= retries and not (seen.io_error and isinstance(work, Chunk)):
         return Retry(task.resources, f"failed, once more: {_short(seen)}")
     return GiveUp(_short(seen))
 

@@ -57,6 +57,7 @@ class Progress:
         self.hint = hint
         self._alone_since_s: float | None = None
         self._alone_told_s: float | None = None
+        self.away: dict[tuple[str, str], str] = {}  # by stage and group: the I/O error that is all that comes back
         self.running: set[TaskId] = set()
         self.merging: set[TaskId] = set()
         self.tasks = self.splits = self.retries = self.given_up = 0
@@ -120,6 +121,19 @@ class Progress:
             alone = show_seconds(self.now_s - self._alone_since_s)
             self._say(f"no workers for {alone}; {self.hint}", always=True)
 
+    def _tell_away(self, seen: Observation, beliefs: Beliefs) -> None:
+        """Say once that nothing but I/O errors comes back, and once that this is over."""
+        key = seen.task.stage, seen.task.group
+        where = f" for {key[1]}" if key[1] else ""
+        if beliefs.outage(*key).holds:
+            if key not in self.away:
+                self.away[key] = _first(seen.detail)
+                self._say(
+                    f"the data source{where} seems to be away ({self.away[key]}): nothing new begins", always=True
+                )
+        elif self.away.pop(key, None) is not None:
+            self._say(f"the data source{where} answers again", always=True)
+
     def submitted(self, task: Task, beliefs: Beliefs) -> None:
         """Note a task that starts."""
         if isinstance(task.work, Merge):
@@ -136,6 +150,7 @@ class Progress:
         self.tasks += 1
         self.now_s = seen.finished_s
         work = seen.task.work
+        self._tell_away(seen, beliefs)
         if isinstance(work, Merge):
             if isinstance(verdict, GiveUp):
                 self._say(f"gave up a merge: {_first(verdict.reason)}")
@@ -219,6 +234,8 @@ class Progress:
             body.add_row("chunks", f"{show_count(self.shape.elements)} elements: {self.shape.reason}")
         memory = f"given {show_mib(self.allocated_mib)}, expected {show_mib(self.expected_mib)}"
         body.add_row("memory", f"{memory}, last used {show_mib(self.used_mib)}")
+        for error in self.away.values():
+            body.add_row("data", Text(f"away ({error}): tried again now and then", style="yellow"))
         if self.workers:
             body.add_row("workers", self.workers)
         return Group(head, body)

@@ -24,6 +24,10 @@ def print_summary(report: Report, console: Console | None = None) -> None:
         f"{report.tasks}: {report.splits} split, {report.retries} run again, {report.losses} lost, "
         f"{report.failures} failed",
     )
+    if report.redone_elements:
+        table.add_row(
+            "done again", f"{show_count(report.redone_elements)} elements, whose results were lost with workers"
+        )
     offered = report.offered_core_s or 1.0
     table.add_row(
         "core time",

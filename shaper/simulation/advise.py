@@ -14,7 +14,8 @@ from itertools import pairwise
 from typing import Any
 
 from shaper.engines import WorkerSpec
-from shaper.errors import BadInput, Incomplete
+from shaper.errors import BadInput, Incomplete, Stalled
+from shaper.models import Beliefs
 from shaper.policy import Adaptive, Fixed, Policy
 from shaper.simulation.simulate import Case, Figures, simulate
 from shaper.types import Resources
@@ -69,12 +70,17 @@ def options(case: Any, price_per_core_hour: float | None = None, seed: int = 0) 
 
 
 def option(
-    case: Any, spec: WorkerSpec, price_per_core_hour: float | None, seed: int, policy: Policy | None = None
+    case: Any,
+    spec: WorkerSpec,
+    price_per_core_hour: float | None,
+    seed: int,
+    policy: Policy | None = None,
+    known: Beliefs | None = None,
 ) -> Option:
-    """Simulate the case on workers of one kind, by default under Adaptive."""
+    """Simulate the case on workers of one kind, by default under Adaptive, perhaps with what is known already."""
     try:
-        figures = simulate(replace(case, workers=(spec,)), policy or Adaptive(), seed)
-    except Incomplete:
+        figures = simulate(replace(case, workers=(spec,)), policy or Adaptive(), seed, known)
+    except (Incomplete, Stalled):
         return Option(spec, None, None)
     hours = figures.offered_core_s / 3600
     return Option(spec, figures, hours * price_per_core_hour if price_per_core_hour is not None else None)

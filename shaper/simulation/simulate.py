@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from shaper import api
 from shaper.engines import Simulated, WorkerSpec
 from shaper.errors import BadInput, Incomplete
+from shaper.models.beliefs import Beliefs
 from shaper.models.line import Bin, Line, fit, with_observation
 from shaper.policy import Adaptive, Fixed, Policy, Published
 from shaper.simulation.scenarios import Scenario
@@ -134,7 +135,7 @@ class Figures:
         lost_fraction: share of the busy core-seconds spent in attempts that exceeded a limit, failed or were lost.
         exhausted_fraction: the part of it that exceeded a limit.
         idle_end_core_s: idle in the last tenth of the makespan.
-        task_s: mean time that processing tasks held a slot.
+        task_s, longest_s: mean and most time that processing tasks held a slot.
         chunksize, task_mib: elements and memory of the task that the middle element was in.
         read_bound_s: to read everything from the shared source.
         dispatch_bound_s: in which the manager could start as many tasks.
@@ -157,6 +158,7 @@ class Figures:
     idle_fraction: float
     offered_core_s: float
     task_s: float
+    longest_s: float
     chunksize: int
     task_mib: int
     read_bound_s: float
@@ -176,7 +178,7 @@ class Figures:
         return self.bound_s / self.makespan_s
 
 
-def simulate(scenario: Case, policy: Policy, seed: int = 0, warm_start: Figures | None = None) -> Figures:
+def simulate(scenario: Case, policy: Policy, seed: int = 0, warm_start: Figures | Beliefs | None = None) -> Figures:
     """Run a scenario under a policy, perhaps with what an earlier simulation has learnt.
 
     Raises:
@@ -186,17 +188,17 @@ def simulate(scenario: Case, policy: Policy, seed: int = 0, warm_start: Figures 
 
 
 def watched(
-    scenario: Case, policy: Policy, seed: int = 0, warm_start: Figures | None = None
+    scenario: Case, policy: Policy, seed: int = 0, warm_start: Figures | Beliefs | None = None
 ) -> tuple[Figures, Watched]:
     """As `simulate`, with the engine that has seen every attempt."""
     worlds = scenario.worlds(seed)
-    known = warm_start.result if warm_start is not None else None
+    known = warm_start.result if isinstance(warm_start, Figures) else warm_start
     result, engine = _run(worlds, scenario, policy, seed, known)
     return _figures(scenario, policy, seed, worlds, result, engine), engine
 
 
 def _run(
-    worlds: Mapping[str, Drawn], scenario: Case, policy: Policy, seed: int, known: api.Result | None
+    worlds: Mapping[str, Drawn], scenario: Case, policy: Policy, seed: int, known: api.Result | Beliefs | None
 ) -> tuple[api.Result, Watched]:
     def cost(task: Task, rng: Any) -> Usage:
         return worlds[task.stage].cost(task, rng)
@@ -233,6 +235,7 @@ def _figures(
         report.idle_core_s / report.offered_core_s if report.offered_core_s else 0.0,
         report.offered_core_s,
         sum(one.finished_s - one.started_s for one in done) / len(done) if done else 0.0,
+        max((one.finished_s - one.started_s for one in done), default=0.0),
         *engine.typical(),
         sum(drawn.read_bytes for drawn in worlds.values()) / scenario.bandwidth if scenario.bandwidth else 0.0,
         engine.starts * engine.dispatch_s,

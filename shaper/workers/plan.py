@@ -49,6 +49,7 @@ class Plan:
         ssl: whether the manager wants it (TaskVine).
         idle_s: a worker without a manager or work for so long ends.
         site: what the batch system wants to know.
+        environment: the tarball of one in which workers start; it must be readable where they do.
     """
 
     engine: str
@@ -61,6 +62,7 @@ class Plan:
     ssl: bool = False
     idle_s: int = 900
     site: Site = field(default_factory=Site)
+    environment: Path | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in PROGRAMS:
@@ -93,12 +95,36 @@ def command(plan: Plan) -> list[str]:
 def script(plan: Plan) -> str:
     """Return the script that a batch system runs for one worker; for condor its submit description.
 
-    That for slurm is tested against slurm; those for condor, sge and pbs follow their documentation and are not.
+    Those for slurm and for this machine are tested; those for condor, sge and pbs follow their documentation and are
+    not.
     """
     if plan.batch == "condor":
         return _condor(plan)
-    lines = ["#!/bin/sh", *_directives(plan), *plan.site.job_script_prologue, f"exec {shlex.join(command(plan))}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(["#!/bin/sh", *_directives(plan), *_body(plan)]) + "\n"
+
+
+def _body(plan: Plan) -> list[str]:
+    """The shell lines of a worker; each stands alone, so that `;` may join them."""
+    words = shlex.join(command(plan))
+    if plan.environment is None:
+        return [*plan.site.job_script_prologue, f"exec {words}"]
+    tarball = shlex.quote(str(plan.environment))
+    # In the worker's own directory it could not be unpacked before the worker has made that.
+    scratch = shlex.quote(plan.site.local_directory) if plan.site.local_directory else '"${TMPDIR:-/tmp}"'
+    unpack = '"$environment/bin/conda-unpack"'
+    return [
+        *plan.site.job_script_prologue,
+        f"environment=$(mktemp -d {scratch}/shaper-environment-XXXXXX) || exit 1",
+        # The worker ends first, then what was unpacked for it.
+        "worker=; trap 'rm -rf \"$environment\"' EXIT",
+        'trap \'test "$worker" || exit 143; kill -TERM "$worker" 2>/dev/null\' TERM INT HUP',
+        f'tar -xzof {tarball} -C "$environment" || exit 1',
+        f'test ! -e {unpack} || "$environment/bin/python3" {unpack} || exit 1',
+        'export PATH="$environment/bin:$PATH" PYTHONNOUSERSITE=1',
+        "unset PYTHONHOME PYTHONPATH",
+        f"{words} & worker=$!",
+        'while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done',
+    ]
 
 
 def _directives(plan: Plan) -> list[str]:
@@ -146,8 +172,9 @@ def _directives(plan: Plan) -> list[str]:
 
 def _condor(plan: Plan) -> str:
     site = plan.site
-    body = "; ".join([*site.job_script_prologue, f"exec {shlex.join(command(plan))}"])
-    quoted = body.replace("'", "''").replace('"', '""')
+    body = "; ".join(_body(plan))
+    # There $( ) names one of its own variables.
+    quoted = body.replace("'", "''").replace('"', '""').replace("$(", "$(DOLLAR)(")
     lines = [
         "universe = vanilla",
         "executable = /bin/sh",

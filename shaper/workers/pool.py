@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from shaper.engines.local import available_mib
 from shaper.errors import SiteError
 from shaper.units import show_mib
 from shaper.workers import batch as batches
-from shaper.workers.plan import PROGRAMS, Plan, command, script
+from shaper.workers.plan import PROGRAMS, Plan, script
 
 _END_S = 10.0
 
@@ -41,7 +40,8 @@ class Started:
     since: str = ""
 
 
-def _home() -> Path:
+def home() -> Path:
+    """Where pools are written down by default."""
     return Path(os.environ.get("SHAPER_HOME", Path.home() / ".shaper")) / "workers"
 
 
@@ -50,18 +50,18 @@ class Pool:
 
     Args:
         manager: as in a Plan.
-        home: where pools are written down; `~/.shaper/workers` by default.
+        folder: where pools are written down; `~/.shaper/workers` by default.
     """
 
-    def __init__(self, manager: str, home: Path | None = None) -> None:
+    def __init__(self, manager: str, folder: Path | None = None) -> None:
         self.manager = manager
-        self.home = home or _home()
+        self.home = folder or home()
         self.path = self.home / (manager.replace("/", "_").replace(":", "-") + ".json")
 
     @classmethod
-    def all(cls, home: Path | None = None) -> list[Pool]:
+    def all(cls, folder: Path | None = None) -> list[Pool]:
         """Every pool that is written down."""
-        folder = home or _home()
+        folder = folder or home()
         return [cls(json.loads(path.read_text())["manager"], folder) for path in sorted(folder.glob("*.json"))]
 
     @contextmanager
@@ -100,8 +100,6 @@ class Pool:
         new: list[Started] = []
         with self._held() as known:
             try:
-                if plan.batch == "local":
-                    _check_machine(plan, count + len(alive(known)))
                 start = _start_local if plan.batch == "local" else self._submit
                 new.extend(start(plan) for _ in range(count))
             finally:
@@ -123,9 +121,14 @@ class Pool:
 
     def stop(self, count: int | None = None) -> int:
         """End so many workers, the youngest first; all by default. Return how many."""
+        here = self.alive()
+        return self.end(here if count is None else here[max(0, len(here) - count) :])
+
+    def end(self, workers: Collection[Started]) -> int:
+        """End these; return how many of them there still were."""
         with self._held() as known:
             here = alive(known)
-            ending = here if count is None else here[max(0, len(here) - count) :]
+            ending = [one for one in here if one in workers]
             for batch in {one.batch for one in ending}:
                 own = [one for one in ending if one.batch == batch]
                 if batch == "local":
@@ -137,46 +140,58 @@ class Pool:
 
 
 def alive(workers: Sequence[Started]) -> list[Started]:
-    """Those that run or wait."""
+    """Those that run or wait in a queue."""
+    return _found(workers, running=False)
+
+
+def running(workers: Sequence[Started]) -> list[Started]:
+    """Those that run."""
+    return _found(workers, running=True)
+
+
+def _found(workers: Sequence[Started], *, running: bool) -> list[Started]:
     found = set()
     for batch in {one.batch for one in workers}:
         own = [one for one in workers if one.batch == batch]
         if batch == "local":
-            found |= {one.job for one in own if _since(int(one.job)) == one.since}
+            found |= {one.job for one in own if started_at(int(one.job)) == one.since}
         else:
-            found |= batches.alive(batch, [one.job for one in own], getpass.getuser())
+            found |= batches.alive(batch, [one.job for one in own], getpass.getuser(), running=running)
     return [one for one in workers if one.job in found]
 
 
 def _start_local(plan: Plan) -> Started:
-    words = command(plan)
-    if shutil.which(words[0]) is None:
-        name = {program: engine for engine, program in PROGRAMS.items()}[words[0]]
-        raise SiteError(f"{words[0]} is not there: install what the {name} engine needs, on every machine of workers")
+    program = PROGRAMS[plan.engine]
+    if shutil.which(program) is None:
+        raise SiteError(
+            f"{program} is not there: install what the {plan.engine} engine needs, on every machine of workers"
+        )
     process = subprocess.Popen(
-        words,
+        ["/bin/sh", "-c", script(plan)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    return Started("local", str(process.pid), plan.cores, plan.memory_mib, _since(process.pid) or "")
+    return Started("local", str(process.pid), plan.cores, plan.memory_mib, started_at(process.pid) or "")
 
 
-def _check_machine(plan: Plan, count: int) -> None:
-    """Workers believe what is declared, and fill a machine that has less."""
+def too_many(plan: Plan, count: int) -> list[str]:
+    """Say where so many local workers are more than the machine: they believe what is declared, and fill it."""
     cores, memory_mib = len(os.sched_getaffinity(0)), available_mib()
+    said = []
     if count * plan.cores > cores:
-        warnings.warn(f"{count} workers of {plan.cores} cores: this machine has {cores}", stacklevel=4)
+        said.append(f"{count} workers of {plan.cores} cores: this machine has {cores}")
     if count * plan.memory_mib > memory_mib:
-        said = f"{count} workers of {show_mib(plan.memory_mib)}: {show_mib(memory_mib)} are available here"
-        warnings.warn(f"{said}, the system may kill tasks", stacklevel=4)
+        many = f"{count} workers of {show_mib(plan.memory_mib)}: {show_mib(memory_mib)} are available here"
+        said.append(f"{many}, the system may kill tasks")
+    return said
 
 
 def _end_local(workers: Sequence[Started]) -> None:
     """SIGTERM to the session of each, SIGKILL to what is left after a while."""
     for number, wait_s in ((signal.SIGTERM, _END_S), (signal.SIGKILL, _END_S)):
-        left = [one for one in workers if _since(int(one.job)) == one.since]
+        left = [one for one in workers if started_at(int(one.job)) == one.since]
         for one in left:
             try:
                 os.killpg(int(one.job), number)
@@ -185,7 +200,7 @@ def _end_local(workers: Sequence[Started]) -> None:
         end_s = time.monotonic() + wait_s
         while left and time.monotonic() < end_s:
             _bury(left)
-            left = [one for one in left if _since(int(one.job)) == one.since]
+            left = [one for one in left if started_at(int(one.job)) == one.since]
             time.sleep(0.02)
 
 
@@ -196,7 +211,7 @@ def _bury(workers: Sequence[Started]) -> None:
             os.waitpid(int(one.job), os.WNOHANG)
 
 
-def _since(pid: int) -> str | None:
+def started_at(pid: int) -> str | None:
     """When a process started; None where it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

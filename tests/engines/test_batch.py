@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,9 @@ import pytest
 import shaper
 from shaper.engines import TaskVine, WorkQueue
 from shaper.engines.batch import Batch
-from shaper.errors import BadInput, ProcessFailed, SiteError
+from shaper.errors import BadInput, Damaged, ProcessFailed, SiteError
 from shaper.policy import Fixed
-from shaper.types import Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
+from shaper.types import Cancel, Chunk, Code, Observation, Outcome, Resources, Source, Span, Task
 from tests.engines.batch_chaos import servers
 from tests.engines.chaos import descendants
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine, until
@@ -45,20 +46,20 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def engine(name: str, tmp_path: Path) -> Iterator[Batch]:
-    made = MAKERS[name](port=free_port())
-    made.run_dir = tmp_path / "run"
-    made.run_dir.mkdir()
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
-    yield made
-    made.close()
+    opened = made(name, tmp_path / "run", free_port())
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
 def worker(engine: Batch, tmp_path: Path) -> Iterator[Worker]:
     with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path) as started:
-        until(lambda: engine.wait(0.1) == [] and engine.capacity().kinds)
+        connected(engine)
         yield started
+
+
+def connected(engine: Batch) -> None:
+    until(lambda: engine.wait(0.1) == [] and engine.capacity().kinds)
 
 
 def task(number: int, action: Any = None, memory_mib: int = 500) -> Task:
@@ -103,8 +104,8 @@ def test_what_a_task_prints_is_kept(engine: Batch, worker: Worker) -> None:
 
 
 def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch, worker: Worker) -> None:
-    path, stage, needed = engine._codes["s"]
-    engine._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
+    path, stage, needed = engine._shipping._codes["s"]
+    engine._shipping._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"has numpy [\d.]+ \(wanted: 0\.0\.1\), no no-such-thing \(wanted: 1\)"):
         until(lambda: engine.wait(0.5))
@@ -113,7 +114,7 @@ def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch
 def test_an_interpreter_that_lacks_what_is_needed_is_named(engine: Batch, worker: Worker, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", empty], check=True)
-    engine._python = str(empty / "bin" / "python")
+    engine._shipping._delivery = replace(engine._shipping._delivery, python=str(empty / "bin" / "python"))
     engine.submit(task(1))
     with pytest.raises(SiteError, match=r"cannot run Python functions: .*/python: ModuleNotFoundError"):
         until(lambda: engine.wait(0.5))
@@ -209,6 +210,91 @@ def test_a_worker_without_the_password_gets_nothing(name: str, tmp_path: Path) -
         engine.close()
 
 
+def made(name: str, folder: Path, port: int) -> Batch:
+    engine = MAKERS[name](port=port)
+    engine.run_dir = folder
+    engine.run_dir.mkdir()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    engine.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+    return engine
+
+
+def test_a_worker_serves_the_next_manager_where_that_one_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    found = []
+    with Worker(PROGRAMS[name], port, tmp_path, more=()):
+        for number in (1, 2):
+            here = tmp_path / f"here-{number}"
+            here.mkdir()
+            monkeypatch.chdir(here)
+            engine = made(name, tmp_path / f"run-{number}", port)
+            try:
+                connected(engine)
+                engine.submit(task(number, os.getcwd))
+                assert seen(engine, 1)[0].outcome is Outcome.DONE
+                found.append(engine.fetch(f"1.{number}"))
+            finally:
+                engine.close()
+    assert found == [str(tmp_path / "here-1"), str(tmp_path / "here-2")]
+
+
+def test_a_worker_serves_the_next_manager_where_nothing_is_shared(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that functions find themselves in then is the worker's own, which it clears away in between."""
+    port = free_port()
+    here, away = tmp_path / "here", tmp_path / "away"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with Worker(PROGRAMS[name], port, tmp_path, more=()):
+        for number in (1, 2):
+            engine = made(name, tmp_path / f"run-{number}", port)
+            here.rename(away)
+            try:
+                connected(engine)
+                engine.submit(task(number, os.getcwd))
+                one = seen(engine, 1)[0]
+                assert one.outcome is Outcome.DONE, one.detail
+            finally:
+                engine.close()
+                away.rename(here)
+
+
+def test_a_lasting_engine_begins_its_next_run_with_the_same_workers(
+    engine: Batch, worker: Worker, tmp_path: Path
+) -> None:
+    """This worker ends when it is left; names of tasks come again, and what was taken back must not answer for them."""
+    engine.lasting = True
+    for number in (1, 2):
+        engine.submit(task(number, lambda: "of the first run"))
+    seen(engine, 2)
+    engine.submit(task(3, lambda: time.sleep(600)))
+    until(lambda: engine.wait(0.1) == [] and not engine.capacity().waiting)
+    engine.cancel([Cancel("1.3", "for this test")])
+    before_s = engine.now_s
+    engine.close()
+    engine.run_dir = tmp_path / "next"
+    engine.run_dir.mkdir()
+    engine.open("s", Code("s", cloudpickle.dumps((behave, add)), "f"))
+    assert engine.now_s < before_s
+    for number in (2, 3):
+        engine.submit(task(number, lambda: "of the next run"))
+    assert {one.task.id for one in seen(engine, 2)} == {"1.2", "1.3"}
+    assert {engine.fetch(f"1.{number}") for number in (2, 3)} == {"of the next run"}
+    with pytest.raises(Damaged):
+        engine.fetch("1.1")
+
+
+def test_a_lasting_engine_leaves_its_workers_where_something_runs(engine: Batch, worker: Worker) -> None:
+    engine.lasting = True
+    engine.submit(task(1, lambda: time.sleep(600)))
+    until(lambda: engine.wait(0.1) == [] and not engine.capacity().waiting)
+    engine.close()
+    until(lambda: worker.process.poll() is not None)
+
+
 def test_modules_that_are_not_installed_travel(name: str, tmp_path: Path) -> None:
     """The worker sees neither their folder nor the manager's: both are gone when it runs."""
     folder = tmp_path / "own"
@@ -252,3 +338,18 @@ def test_the_users_exception_arrives(name: str, tmp_path: Path) -> None:
             progress=False,
         )
     assert isinstance(raised.value.__cause__, KeyError)
+
+
+def test_what_no_worker_can_hold_lets_others_pass_and_runs_when_a_larger_one_comes(
+    engine: Batch, worker: Worker, tmp_path: Path
+) -> None:
+    with pytest.warns(
+        UserWarning, match=r"no connected worker can hold task 1\.1 .*; the largest has 2 cores and 2\.9"
+    ):
+        engine.submit(task(1, memory_mib=worker.memory_mib + 1))
+    for number in range(2, 6):
+        engine.submit(task(number))
+    assert {one.task.id for one in seen(engine, 4)} == {"1.2", "1.3", "1.4", "1.5"}
+    with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path, memory_mib=worker.memory_mib + 500):
+        (one,) = seen(engine, 1)
+    assert (one.task.id, one.outcome) == ("1.1", Outcome.DONE)

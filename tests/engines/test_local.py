@@ -417,6 +417,21 @@ def test_an_engine_can_be_used_for_a_second_run(bench: Bench) -> None:
     assert process.poll() is not None
 
 
+def test_a_lasting_engine_keeps_what_is_warm_and_nothing_that_runs(bench: Bench) -> None:
+    bench.engine.lasting = True
+    assert bench.run(lambda chunk: 1).outcome is Outcome.DONE
+    process, before_s = bench.engine._pool._process, bench.engine.now_s
+    bench.engine.close()
+    assert bench.run(lambda chunk: 2).outcome is Outcome.DONE
+    assert bench.engine._pool._process is process
+    assert bench.engine.now_s < before_s
+    bench.open(lambda chunk: time.sleep(600))
+    bench.submit()
+    bench.engine.close()
+    assert process is not None
+    assert process.poll() is not None
+
+
 def test_modules_that_tasks_import_are_warm_afterwards(bench: Bench) -> None:
     def import_late(chunk: Chunk) -> bool:
         warm = "wave" in sys.modules

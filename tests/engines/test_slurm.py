@@ -43,7 +43,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 @pytest.mark.parametrize("fault", ["none", "cancelled", "node down"])
 def test_a_run_on_slurm_is_whole(slurm: Slurm, tmp_path: Path, fault: str) -> None:
     port = free_port()
-    pool = Pool(f"127.0.0.1:{port}", home=tmp_path / "pool")
+    pool = Pool(f"127.0.0.1:{port}", folder=tmp_path / "pool")
     site = Site(queue="long", log_directory=str(tmp_path), local_directory=str(tmp_path))
     plan = Plan("workqueue", f"127.0.0.1:{port}", "slurm", 2, 1500, 500, password.of(), idle_s=60, site=site)
     happened: list[str] = []
@@ -85,3 +85,36 @@ def test_a_run_on_slurm_is_whole(slurm: Slurm, tmp_path: Path, fault: str) -> No
     assert pool.stop() >= 2
     until(lambda: not slurm.jobs())
     assert pool.alive() == []
+
+
+def test_slurm_starts_workers_inside_an_environment(slurm: Slurm, packed: Path, tmp_path: Path) -> None:
+    port = free_port()
+    pool = Pool(f"127.0.0.1:{port}", home=tmp_path / "pool")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    site = Site(queue="long", log_directory=str(tmp_path), local_directory=str(scratch))
+    plan = Plan(
+        "workqueue", f"127.0.0.1:{port}", "slurm", 2, 1500, 500, password.of(), idle_s=60, site=site, environment=packed
+    )
+    pool.start(plan, 2)
+
+    def process(chunk: Chunk) -> int:
+        import only_there
+
+        return int(only_there.VALUE) * chunk.elements
+
+    result = shaper.run(
+        {"a": 1000},
+        process=process,
+        merge=lambda a, b: a + b,
+        engine="workqueue",
+        port=port,
+        delivery="factory",
+        policy=Fixed(100, Resources(1, 300)),
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
+    assert result.value == 42000
+    assert pool.stop() == 2
+    until(lambda: not slurm.jobs())
+    until(lambda: not list(scratch.glob("shaper-environment-*")))

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -34,6 +34,7 @@ def needs_taskvine() -> None:
     try:
         taskvine.load()
     except EngineMissing:
+        needs("SHAPER_DEBIAN13" not in os.environ, "TaskVine, which the Debian 13 of scripts/debian13 should have")
         pytest.skip("TaskVine is not here; scripts/debian13 pytest runs this test in a Debian 13 that has it")
 
 
@@ -64,15 +65,18 @@ class Worker:
         cores: int = 2,
         memory_mib: int = 3000,
         more: tuple[str, ...] = ("--single-shot",),
+        environment: Mapping[str, str] | None = None,
+        secret: Path | None = None,
     ) -> None:
         self.program, self.port, self.cores, self.memory_mib, self.more = program, port, cores, memory_mib, more
         self.folder = folder / f"worker-{os.urandom(3).hex()}"
         self.folder.mkdir(parents=True)
         self.log = self.folder / "log"
         options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
-        options += ["-d", "all", "-o", str(self.log), "-i", "1", "-b", "2", "--password", str(password.of()), *more]
+        options += ["-d", "all", "-o", str(self.log), "-i", "1", "-b", "2", "--password", str(secret or password.of())]
         self.process = subprocess.Popen(
-            [program, *options, "localhost", str(port)],
+            [shutil.which(program) or program, *options, *more, "localhost", str(port)],
+            env=environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

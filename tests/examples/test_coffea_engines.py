@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,7 +82,7 @@ def test_options_of_coffeas_executors_have_their_meaning_or_a_warning():
     with pytest.warns(UserWarning, match="changes nothing here") as said:
         executor = ShaperExecutor(engine="workqueue", **options)
     named = {str(one.message).split()[1].partition("=")[0] for one in said}
-    assert named == {"debug_log", "environment_file", "extra_input_files", "filepath", "verbose"}
+    assert named == {"debug_log", "filepath", "verbose"}
     assert isinstance(executor.policy, Adaptive)
     assert executor.policy.settings.retries == 15
     assert executor.policy.settings.cores == 2
@@ -89,6 +92,46 @@ def test_options_of_coffeas_executors_have_their_meaning_or_a_warning():
         warnings.simplefilter("ignore")
         copied = executor.copy(desc="Preprocessing")
     assert (copied.port, copied.policy) == ((9123, 9130), executor.policy)
+
+
+class Looks(Sums):
+    """Says what it finds of what should travel."""
+
+    def process(self, events):
+        proxy, file = Path(os.environ["X509_USER_PROXY"]), Path("topeft.json")
+        return super().process(events) | {"found": {f"{proxy.read_text()} {file.read_text()} {sys.prefix}"}}
+
+
+@pytest.mark.parametrize("engine", ["workqueue", "taskvine"])
+def test_files_of_coffeas_options_travel(fileset, tmp_path, engine, monkeypatch):
+    needs_engine(engine)
+    port = free_port()
+    (tmp_path / "topeft.json").write_text("corrections")
+    (tmp_path / "proxy").write_text("key")
+    (tmp_path / "proxy").chmod(0o600)
+    # As for coffea's executor, the proxy that is there need not be named.
+    monkeypatch.setenv("X509_USER_PROXY", str(tmp_path / "proxy"))
+    executor = ShaperExecutor(
+        engine=engine,
+        port=port,
+        extra_input_files=[str(tmp_path / "topeft.json")],
+        run_dir=tmp_path / "run",
+        status=False,
+    )
+    given = {**os.environ, "X509_USER_PROXY": "/nowhere"}
+    with Worker(PROGRAMS[engine], port, tmp_path, memory_mib=3000, more=(), environment=given):
+        found = Runner(executor, schema=BaseSchema, savemetrics=False)(fileset, Looks())
+    assert found["events"] == 5000
+    assert found["found"] == {f"key corrections {sys.prefix}"}
+
+
+def test_an_environment_file_goes_to_the_engine(fileset, tmp_path):
+    needs_engine("workqueue")
+    executor = ShaperExecutor(
+        engine="workqueue", environment_file=str(tmp_path / "env.tar.gz"), run_dir=tmp_path / "run", status=False
+    )
+    with pytest.raises(BadInput, match=r"environment .*env.tar.gz cannot be read"):
+        Runner(executor, schema=BaseSchema)(fileset, Sums())
 
 
 def test_options_of_batch_systems_are_refused_on_the_local_engine(fileset):

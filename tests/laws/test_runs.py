@@ -167,3 +167,46 @@ def test_what_waits_is_cut_anew_ever_more_rarely_until_something_finishes() -> N
     revision.ended(Observation(task, Outcome.DONE, None, 0.0, 0.0, now_s, "w"))
     revision.want("s", "", 100)
     assert revision.revise(Beliefs(), capacity, {task.id: task}, now_s)
+
+
+def hungry(task: Task, rng: Any) -> Usage:
+    """One element needs more than a small worker has."""
+    n = task.work.elements
+    big = isinstance(task.work, Chunk) and any(
+        span.source.id == "s3" and span.start <= 7 < span.stop for span in task.work.spans
+    )
+    return Usage(wall_s=1.0 + 0.1 * n, memory_mib=6000.0 if big else 300.0, result_bytes=10)
+
+
+@pytest.mark.parametrize(("joins_s", "makespan_s"), [(100.0, 300.0), (10**6, 700.0)])
+def test_an_element_that_fits_nowhere_waits_for_a_larger_worker_and_is_named_when_none_comes(
+    joins_s: float, makespan_s: float
+) -> None:
+    workers = [WorkerSpec(4, 4000, 1), WorkerSpec(1, 16000, 1, joins_s=joins_s)]
+    dataset = {f"s{number}": 20 for number in range(10)}
+    engine = Simulated(workers, hungry, grace_s=300.0)
+    if joins_s < 300:
+        assert shaper.run(dataset, engine=engine).value == 200
+    else:
+        with pytest.raises(
+            Incomplete, match=r"s3\[7:8\].* needs more than .*no worker with more than 3.9 GiB came within 5 min 00 s"
+        ) as found:
+            shaper.run(dataset, engine=engine)
+        assert found.value.partial == {"processing": 199}
+    assert engine.now_s < makespan_s
+
+
+def test_what_waits_for_a_larger_worker_keeps_no_slot_from_others() -> None:
+    def cost(task: Task, rng: Any) -> Usage:
+        big = isinstance(task.work, Chunk) and any("s3" <= span.source.id < "s7" for span in task.work.spans)
+        return Usage(wall_s=10.0, memory_mib=6000.0 if big else 300.0, result_bytes=10)
+
+    dataset = {f"s{number:02}": 1 for number in range(100)}
+    makespans = {}
+    for grace_s in (0.0, 250.0):
+        engine = Simulated([WorkerSpec(4, 4000, 1)], cost, grace_s=grace_s)
+        with pytest.raises(Incomplete) as found:
+            shaper.run(dataset, engine=engine)
+        assert len(found.value.missing) == 40
+        makespans[grace_s] = engine.now_s
+    assert makespans[250.0] <= makespans[0.0] + 2 * 250

@@ -1,0 +1,102 @@
+"""The run's side of workers that scale: it says what it wants, and lets idle workers go when it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, Protocol, runtime_checkable
+
+from shaper.engines import managers
+from shaper.models.beliefs import Beliefs
+from shaper.policy.settings import Settings
+from shaper.policy.wanted import Cut, Key, Tasks, Wanted, wanted
+from shaper.types import Backlog, Capacity, Merge, Observation, Resources, Shape, Task, Verdict
+
+_EVERY_S = 2.0
+
+
+@runtime_checkable
+class Announced(Protocol):
+    """An engine whose manager is written down, and that can let workers go."""
+
+    @property
+    def announced(self) -> managers.Manager: ...
+
+    def dismiss(self, count: int) -> int: ...
+
+
+class Wants:
+    """A watch that writes down, every two seconds, what the run could use.
+
+    Args:
+        settings: of the policy, where it adapts sizes to the workers.
+    """
+
+    def __init__(self, engine: Announced, beliefs: Beliefs, settings: object) -> None:
+        self._engine = engine
+        self._beliefs = beliefs
+        self._sizes: dict[Key, int] = {}
+        self._given: dict[Key, Resources] = {}
+        self._cut = Cut(self._sizes, self._given, settings if isinstance(settings, Settings) else None)
+        self._next_s = 0.0
+        self._turn = 0
+        self._kept = managers.keep(engine.announced)  # an old request
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        """Note the sizes, and say what is wanted where that was not done lately."""
+        for shape in shapes:
+            self._sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
+            if shape.fan_in is None:
+                self._sizes[shape.stage, ""] = shape.elements
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _EVERY_S
+        self._let_go(capacity)
+        self._turn += 1
+        # Whatever is odd about what is believed: advice on workers is not worth a run.
+        with suppress(ArithmeticError, ValueError):
+            found = wanted(self._beliefs, backlog, self._cut)
+            managers.say_wanted(self._engine.announced, entry(found, capacity, self._turn))
+
+    def _let_go(self, capacity: Capacity) -> None:
+        asked = managers.keep(self._engine.announced)
+        if asked is None or asked == self._kept:
+            return
+        self._kept = asked
+        connected = sum(kind.count for kind in capacity.kinds)
+        if connected > asked[0]:
+            self._engine.dismiss(connected - asked[0])
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        """Note what tasks are given at first; a retry with more memory says nothing of the others."""
+        self._beliefs = beliefs
+        if task.attempt - task.losses == 1:
+            self._given[task.stage, None if isinstance(task.work, Merge) else task.group] = task.resources
+            if not isinstance(task.work, Merge):
+                self._given[task.stage, ""] = task.resources
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        """Note what is believed now."""
+        self._beliefs = beliefs
+
+
+def entry(found: Wanted, capacity: Capacity, turn: int) -> dict[str, Any]:
+    """What is written down; `turn` tells a new entry from an old one."""
+    kinds = [[kind.cores, kind.memory_mib, kind.count] for kind in capacity.kinds]
+    return {"turn": turn, **asdict(found), "connected": kinds}
+
+
+def read(said: Any) -> tuple[Wanted, int, int]:
+    """What a run wants, the cores of all connected workers, and how many workers these are.
+
+    Raises:
+        ValueError: another version of shaper has written it.
+    """
+    try:
+        rows = tuple(Tasks(**row) for row in said["tasks"])
+        found = Wanted(rows, said["work_s"], said["reason"])
+        cores = sum(int(cores) * int(count) for cores, _, count in said["connected"])
+        return found, cores, sum(int(count) for *_, count in said["connected"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not what is wanted: {error}") from error

@@ -1,0 +1,70 @@
+"""What tasks wait for their data is told from what else makes them slow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from shaper.models import Beliefs
+from shaper.types import Observation
+from tests.unit.factories import chunk, seen, task
+
+# A fixed part of a task, some of it CPU time, and what it takes for each element where nobody else reads.
+FIXED_S, FIXED_CPU_S, EACH_S = 0.3, 0.05, 1e-4
+
+
+def one(elements: int, beside: int, extra_s: float = 0.0) -> Observation:
+    held_s = FIXED_S + EACH_S * elements + extra_s
+    return seen(replace(task(chunk(elements)), beside=beside), wall_s=held_s, cpu_s=FIXED_CPU_S)
+
+
+def after(*observations: Observation, beliefs: Beliefs | None = None) -> Beliefs:
+    beliefs = beliefs or Beliefs()
+    for observation in observations:
+        beliefs = beliefs.updated(observation)
+    return beliefs
+
+
+PROBES = after(*(one(elements, 0) for elements in (32, 128, 512)))
+
+
+def many(extra_s: dict[int, float], beside: int = 16) -> list[Observation]:
+    return [one(elements, beside, extra_s[elements]) for _ in range(20) for elements in extra_s]
+
+
+def test_the_fixed_cpu_time_of_small_probes_is_not_that_of_every_element() -> None:
+    about = after(*many({500: 0.0, 2000: 0.0}), beliefs=PROBES).about("processing")
+    assert about.unhindered is not None
+    assert about.unhindered.median(2000) == pytest.approx(FIXED_S + EACH_S * 2000, rel=0.25)
+    assert about.source_per_s is None
+
+
+def test_what_grows_with_the_size_is() -> None:
+    waits = many({500: 0.5, 2000: 2.0})
+    given = after(*waits, beliefs=PROBES).about("processing").source_per_s
+    assert given == pytest.approx(16 * 1250 / (FIXED_S + 1250 * (EACH_S + 1e-3)), rel=0.3)
+
+
+def test_pacing_that_is_in_force_does_not_make_the_source_seem_slower_still() -> None:
+    known = after(*many({500: 0.5, 2000: 2.0}), beliefs=PROBES)
+    given = known.about("processing").source_per_s
+    assert given is not None
+    slow = known
+    for _ in range(10):  # few at a time, as pacing wants it, on workers that have become slow
+        slow = after(*many({500: 0.5, 2000: 2.0}, beside=5), beliefs=slow)
+    now = slow.about("processing").source_per_s
+    assert now is not None
+    assert now >= 0.5 * given
+
+
+def test_nor_do_small_tasks_that_all_take_longer_whatever_their_size() -> None:
+    known = after(*many({500: 0.5, 2000: 2.0}), beliefs=PROBES)
+    given = known.about("processing").source_per_s
+    assert given is not None
+    slow = known
+    for _ in range(10):
+        slow = after(*many({100: 1.0, 400: 1.0}), beliefs=slow)
+    now = slow.about("processing").source_per_s
+    assert now is not None
+    assert now >= 0.5 * given
