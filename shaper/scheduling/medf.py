@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from shaper.scheduling.job import Placement
 from shaper.scheduling.moment import Moment
 
-# A deadline that is met exactly is met: rounding may not decide.
-_SLACK = 1.0 + 1e-12
+# Of the time that a deadline gives: one that is met exactly is met, rounding may not decide.
+_SLACK = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,13 @@ class Found:
 def medf(moment: Moment, stretches: Sequence[float]) -> list[Placement] | int:
     """Plan with a stretch for each job; or return the number of the first job that misses its deadline."""
     jobs, counts, ages, now_s = moment.jobs, moment.counts, moment.ages_s, moment.now_s
-    due = [stretch * job.serial_s * _SLACK - age for stretch, job, age in zip(stretches, jobs, ages, strict=True)]
+    given = [stretch * job.serial_s for stretch, job in zip(stretches, jobs, strict=True)]
+    due = [span - age for span, age in zip(given, ages, strict=True)]
     order = sorted(range(len(due)), key=due.__getitem__)  # stable, so ties are by id
     profile = moment.profile.copy()
     plan = []
     for at in order:
-        job, until, count = jobs[at], due[at], counts[at]
+        job, until, count = jobs[at], due[at] + _SLACK * given[at], counts[at]
         release = -ages[at] if ages[at] < 0.0 else 0.0
         choice = bisect_left(job.negated_s, release - until, 0, count)
         while True:
@@ -51,7 +52,7 @@ def medf(moment: Moment, stretches: Sequence[float]) -> list[Placement] | int:
             if start is not None:
                 break
             # No gap of more processors is longer than the longest of so many: go on with what would fit into that.
-            choice = bisect_left(job.negated_s, -profile.longest_s * _SLACK, choice + 1, count)
+            choice = bisect_left(job.negated_s, -profile.longest_s * (1.0 + _SLACK), choice + 1, count)
         profile.reserve(start, duration, processors)
         plan.append(Placement(job, processors, now_s + start))
         if profile.steps > profile.patience:

@@ -58,6 +58,14 @@ def test_ties_of_deadlines_are_broken_by_id() -> None:
     assert [one.job.id for one in plan(jobs, [], 1, 0.0)] == ["a", "b", "c"]
 
 
+def test_deadlines_that_are_equal_are_a_tie_however_long_before_they_were_given() -> None:
+    # Jobs 1 and 2 are both due 15.8125 s from now; were 2 planned first, 1 would find no gap.
+    jobs = [job(0, 8.0, release_s=-20.0), job(1, 7.375, release_s=-10.0), job(2, 0.375, release_s=14.5)]
+    found = medf(Moment(jobs, [], 1, 0.0), [3.5] * 3)
+    assert isinstance(found, list)
+    assert [one.job.id for one in found] == [0, 1, 2]
+
+
 def test_a_relaxed_plan_that_is_not_found_falls_back_to_the_tight_one() -> None:
     # Feasibility is not monotone: at 1.1 S* the first job takes fewer processors, and that is one too few for all.
     jobs = [
