@@ -25,7 +25,7 @@ class Backfill:
         self.now_s = moment.now_s
         self.jobs = sorted(moment.jobs, key=attrgetter("release_s"))  # stable, so ties are by id
         self.choices = [0] * len(self.jobs)
-        self._spans_s = [job.serial_s for job in self.jobs]
+        self._spans_s = [job.times[0] for job in self.jobs]
         self._releases_s = [max(0.0, job.release_s - self.now_s) for job in self.jobs]
         self._least_work_s = [*list(accumulate((job.least_work_s for job in reversed(self.jobs)), min))[::-1], 0.0]
         self._starts_s: list[float] = []

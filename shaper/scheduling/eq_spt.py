@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from operator import attrgetter
 
 from shaper.scheduling.job import Placement
@@ -19,8 +18,7 @@ def eq_spt(moment: Moment) -> list[Placement]:
     for job in waiting:
         if free < 1:
             break
-        most = min(share, free)
-        processors = 1 if most == 1 else job.allotments[bisect_right(job.allotments, most) - 1]
+        processors = job.largest_useful(min(share, free))
         plan.append(Placement(job, processors, now_s))
         free -= processors
     return plan

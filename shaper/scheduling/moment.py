@@ -26,7 +26,8 @@ class Moment:
         cap: the most processors that one job may get; None for the machine's.
 
     Raises:
-        BadInput: a number that cannot be used, or two jobs of the same id.
+        BadInput: a number that cannot be used, two jobs of the same id, or a running job on processors for which it
+            has no run time.
     """
 
     jobs: Sequence[MoldableJob]
@@ -48,6 +49,12 @@ class Moment:
         if len({job.id for job in jobs}) < len(jobs):
             twice = next(one.id for one, other in pairwise(jobs) if one.id == other.id)
             raise BadInput(f"two jobs have the id {twice!r}")
+        for one in self.running:
+            if not (1 <= one.processors <= len(one.job.times) and math.isfinite(one.start_s)):
+                raise BadInput(
+                    f"running job {one.job.id!r} holds {one.processors!r} processors since {one.start_s!r}: "
+                    f"that must be from 1 to {len(one.job.times)}, for which it has run times, and finite"
+                )
         object.__setattr__(self, "jobs", jobs)
 
     @cached_property

@@ -112,8 +112,8 @@ def mapping_jobs(
     Raises:
         BadInput: no load, or no jobs.
     """
-    if not (load > 0 and count > 0):
-        raise BadInput(f"load and number of jobs must be more than zero, got {load!r} and {count!r}")
+    if not (0 < load < math.inf and count > 0):
+        raise BadInput(f"load and number of jobs must be more than zero and finite, got {load!r} and {count!r}")
     rng = Generator(PCG64([seed, 2]))
     tables = [mapping_times(genome, reads, processors, printed=printed) for genome in GENOMES for reads in READS]
     drawn = [tables[at] for at in rng.integers(len(tables), size=count)]

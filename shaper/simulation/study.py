@@ -42,6 +42,8 @@ class Study:
             raise BadInput("give a trace (--trace FILE), or the load of a made-up one (--load 330)")
         if processors < 1 or (count is not None and count < 1) or not seeds:
             raise BadInput(f"processors, jobs and seeds must be at least 1, got {processors}, {count}, {len(seeds)}")
+        if min(seeds) < 0:
+            raise BadInput(f"a seed must be at least 0, got {min(seeds)}")
         self.processors, self.seeds = processors, seeds
         self.trace: Trace | None = read(trace) if trace is not None else None
         self.name = trace.name if trace is not None else "short sequence mapping"

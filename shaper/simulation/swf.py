@@ -60,7 +60,7 @@ def read(path: str | Path) -> Trace:
         raise BadInput(f"there is no trace {path}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"the trace {path} cannot be read: {error}") from error
-    found = parse(text.splitlines())
+    found = parse(text.split("\n"))  # splitlines() would count other marks as line ends
     if not found.records:
         reason = f"; {found.troubles[0]}" if found.troubles else ""
         raise BadInput(f"{path} holds no jobs in the Standard Workload Format{reason}")

@@ -16,7 +16,9 @@ from shaper.scheduling import (
     Measured,
     MoldableJob,
     UniversalScalability,
+    best_stretch,
     mapping_times,
+    plan,
     run_times,
 )
 from shaper.scheduling.mapping import GENOMES, READS, Costs
@@ -48,6 +50,14 @@ def test_a_limit_leaves_the_useful_allotments_within_it(limit: int, count: int) 
     assert job("a", 4.0, 4.0, 2.0, 2.0, 1.0).useful(limit) == count
 
 
+def test_a_stretch_may_be_measured_in_something_else_than_the_run_time_on_one_processor() -> None:
+    rest = MoldableJob("a", 0.0, [2.0, 1.0], 10.0)
+    assert rest.serial_s == 10.0
+    assert rest != job("a", 2.0, 1.0)
+    assert best_stretch([rest], [], 2, 0.0) == pytest.approx(0.1)
+    assert [(one.processors, one.end_s) for one in plan([rest], [], 2, 0.0, "iterative")] == [(2, 1.0)]
+
+
 def test_jobs_are_values() -> None:
     one, same = job("a", 2.0, 1.0), MoldableJob("a", 0, np.array([2.0, 1.0]))
     assert one == same
@@ -60,15 +70,20 @@ def test_jobs_are_values() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a", 0.0, []), "job 'a': times must hold its run time on 1, 2, ... processors"),
-        (("a", 0.0, [1.0, 0.0]), "job 'a': run times must be positive and finite"),
-        (("a", 0.0, [1.0, math.nan]), "job 'a': run times must be positive and finite"),
-        (("a", 0.0, [math.inf]), "job 'a': run times must be positive and finite"),
-        (("a", 0.0, ["x"]), "job 'a': times must be numbers, got \"['x']\""),
-        (("a", 0.0, [[1.0], [2.0]]), "job 'a': times must hold its run time on 1, 2, ... processors"),
-        (("a", 0.0, None), "job 'a': times must hold its run time on 1, 2, ... processors"),
+        (("a", 0.0, []), "job 'a': times must hold its run time on 1, 2, ... processors, got []"),
+        (("a", 0.0, [1.0, 0.0]), "job 'a': its run time on 2 processors must be positive and finite, got 0"),
+        (("a", 0.0, [1.0, math.nan]), "job 'a': its run time on 2 processors must be positive and finite, got nan"),
+        (("a", 0.0, [math.inf]), "job 'a': its run time on 1 processors must be positive and finite, got inf"),
+        (("a", 0.0, ["x"]), "job 'a': times must be numbers, got ['x']"),
+        (
+            ("a", 0.0, [[1.0], [2.0]]),
+            "job 'a': times must hold its run time on 1, 2, ... processors, got [[1.0], [2.0]]",
+        ),
+        (("a", 0.0, None), "job 'a': times must hold its run time on 1, 2, ... processors, got None"),
         (("a", math.inf, [1.0]), "job 'a': release_s must be finite, got inf"),
-        (("a", "soon", [1.0]), "job 'a': release_s must be numbers, got \"['soon']\""),
+        (("a", "soon", [1.0]), "job 'a': release_s must be a number, got 'soon'"),
+        (("a", 0.0, [1.0], 0.0), "job 'a': measure_s must be positive, got 0.0"),
+        (("a", 0.0, [1.0], math.inf), "job 'a': measure_s must be finite, got inf"),
         ((None, 0.0, [1.0]), "the id of a job must be a number or a string, got None"),
     ],
 )

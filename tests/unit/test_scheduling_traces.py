@@ -138,8 +138,10 @@ def test_a_study_needs_either_a_trace_or_loads() -> None:
             Study(**arguments)
     with pytest.raises(BadInput, match="must be at least 1"):
         Study(loads=[1.0], processors=0)
-    with pytest.raises(BadInput, match="load and number of jobs must be more than zero"):
+    with pytest.raises(BadInput, match="load and number of jobs must be more than zero and finite"):
         Study(loads=[-1.0]).run(Rule("dbos"))
+    with pytest.raises(BadInput, match="a seed must be at least 0, got -1"):
+        Study(loads=[1.0], seeds=[0, -1])
 
 
 def test_a_plot_stands_alone_and_more_methods_than_colours_are_dashed() -> None:
