@@ -210,9 +210,9 @@ class _Floor:
         for worker in workers:
             if not 0 <= worker.free <= worker.cores:
                 raise BadInput(f"a worker has {worker.cores} cores, so 0 to that many may be free, got {worker.free}")
-        for one, times in Counter(one.job.id for one in jobs).items():
-            if times > 1:
-                raise BadInput(f"two jobs have the id {one!r}")
+        name, times = next(iter(Counter(one.job.id for one in jobs).most_common(1)), ("", 0))
+        if times > 1:
+            raise BadInput(f"two jobs have the id {name!r}")
         self.jobs, self.sharing = jobs, sharing
         self.cores = sum(worker.cores for worker in workers)
         self.cap = sharing.cap or usual_cap(self.cores)

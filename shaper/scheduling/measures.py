@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from shaper.errors import BadInput
-from shaper.scheduling.job import Array, MoldableJob
+from shaper.scheduling.job import Array
 from shaper.scheduling.simulate import Schedule
 
 _K, _M = 2.0**10, 2.0**20
@@ -99,13 +99,6 @@ def by_class(fared: Fared, bounds_s: Sequence[float]) -> list[Class]:
 def ranks_below(one: Array, other: Array) -> float:
     """Return at which part of the ranks the first sorted curve lies below the second; both have as many values."""
     return float((np.sort(one) < np.sort(other)).mean())
-
-
-def offered_load(jobs: Sequence[MoldableJob]) -> float:
-    """Return how many processors the jobs would keep busy from the first release to the last, each run on one."""
-    releases = [job.release_s for job in jobs]
-    span_s = max(releases, default=0.0) - min(releases, default=0.0)
-    return sum(job.serial_s for job in jobs) / span_s if span_s > 0 else math.inf
 
 
 def _short(value: float) -> str:

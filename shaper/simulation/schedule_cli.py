@@ -19,6 +19,8 @@ app = typer.Typer(help="Moldable jobs that share a cluster, simulated: who gets 
 _TROUBLES = 10  # lines that are told one by one
 _LOAD = "Instead of a trace: made-up sequence mapping that would keep so many processors busy, each job on one."
 
+_METHOD = "dbos, lex, iterative, improved-iterative or eq-spt. Without one: lex, with a cap of a sixteenth of all."
+
 _Trace = Annotated[
     Path | None,
     typer.Option(help="In the Standard Workload Format, or that compressed; its jobs are made moldable (Downey)."),
@@ -32,9 +34,9 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 def simulate(
     trace: _Trace = None,
     load: Annotated[float | None, typer.Option(help=_LOAD)] = None,
-    method: Annotated[str, typer.Option(help="dbos, lex, iterative, improved-iterative or eq-spt.")] = "lex",
+    method: Annotated[str | None, typer.Option(help=_METHOD)] = None,
     rho: Annotated[float, typer.Option(help="Of dbos and lex: by how much deadlines are relaxed.")] = 1.5,
-    cap: Annotated[int | None, typer.Option(help="Most processors of a job; a sixteenth of all is a good one.")] = None,
+    cap: Annotated[int | None, typer.Option(help="Most processors of a job; none if a method is named.")] = None,
     processors: _Processors = 512,
     jobs: _Jobs = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn: curves, or the made-up jobs.")] = 0,
@@ -42,11 +44,14 @@ def simulate(
     as_json: _Json = False,
 ) -> None:
     """Run a trace through a machine under one method, and print how the jobs fared."""
+    from shaper.scheduling import DEFAULT_METHOD, usual_cap
     from shaper.simulation.moldable import Rule, figures
     from shaper.simulation.study import Study
 
     if replan not in ("events", "arrivals"):
         raise BadInput(f"replan must be 'events' or 'arrivals', got {replan!r}")
+    if method is None:
+        method, cap = DEFAULT_METHOD, cap if cap is not None else usual_cap(processors)
     rule = Rule(method, rho, cap, "arrivals" if replan == "arrivals" else "events")
     loads = [load] if load is not None else []
     study = Study(trace, loads, processors=processors, count=jobs, seeds=[seed])

@@ -166,6 +166,9 @@ def test_schedules_are_simulated_and_compared(tmp_path: Path) -> None:
     assert "a.swf: line 41: 1 fields instead of 18; left out" in err
     out, _ = shaper("schedule", "simulate", *trace, cwd=tmp_path)
     assert "average_stretch" in out
+    for words, method, cap in (((), "lex", 1), (("--cap", "3"), "lex", 3), (("--method", "eq-spt"), "eq-spt", None)):
+        told = json.loads(shaper("schedule", "simulate", *trace, "--json", *words, cwd=tmp_path)[0])
+        assert (told["method"], told["cap"]) == (method, cap)
     rules = ("--method", "iterative", "--method", "lex:1.5:4")
     out, _ = shaper("schedule", "compare", *trace, *rules, "--page", "page.html", cwd=tmp_path)
     assert "lex 1.5, cap 4" in out
@@ -181,6 +184,8 @@ def test_schedules_are_simulated_and_compared(tmp_path: Path) -> None:
     for words, message in (
         (("simulate",), "give a trace (--trace FILE), or the load of a made-up one"),
         (("simulate", *trace, "--replan", "never"), "replan must be 'events' or 'arrivals'"),
+        (("simulate", *trace, "--seed", "-1"), "a seed must be at least 0, got -1"),
+        (("simulate", "--load", "inf"), "load and number of jobs must be more than zero and finite, got inf"),
         (("compare", *trace, "--page", "none/page.html"), "there is no directory none for the page"),
     ):
         _, err = shaper("schedule", *words, cwd=tmp_path, expect=2)

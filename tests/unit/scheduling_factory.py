@@ -128,3 +128,9 @@ def iterative(
         (one.id, p, start)
         for one, p, start in zip(jobs, held, backfilled(jobs, held, taken, machine, now_s), strict=True)
     ]
+
+
+def offered_load(jobs: Sequence[MoldableJob]) -> float:
+    """How many processors the jobs would keep busy from the first release to the last, each run on one."""
+    releases = [one.release_s for one in jobs]
+    return sum(one.times[0] for one in jobs) / (max(releases) - min(releases))

@@ -215,8 +215,10 @@ def test_a_sixteenth_of_the_machine_is_the_usual_cap() -> None:
         ({"jobs": [job("a", 1.0), job("a", 2.0)]}, "two jobs have the id 'a'"),
         (
             {"running": [Placement(job("r", 9.0), 2, 0.0)]},
-            "running job 'r' holds 2 processors since 0.0: "
-            "that must be from 1 to 1, for which it has run times, and finite",
+            (
+                "running job 'r' holds 2 processors since 0.0: "
+                "that must be from 1 to 1, for which it has run times, and finite"
+            ),
         ),
         (
             {"jobs": [job("a", 1.0), job(1, 2.0)]},

@@ -10,17 +10,18 @@ import pytest
 
 from shaper.errors import BadInput
 from shaper.scheduling import METHODS, MoldableJob, simulate
+from shaper.scheduling.live import Sharing
 from shaper.scheduling.measures import (
     DOWNEY_CLASSES_S,
     Fared,
     by_class,
-    offered_load,
     ranks_below,
     summary,
 )
+from shaper.simulation.live import Arrival, kinds, mispredicted, share
 from shaper.simulation.moldable import LOADS, Rule, downey_jobs, mapping_jobs
 from shaper.simulation.swf import Record
-from tests.unit.scheduling_factory import booked, job, linear, peak, shown
+from tests.unit.scheduling_factory import booked, job, linear, offered_load, peak, shown
 
 
 def test_the_adversary_starts_a_small_job_right_after_a_large_one_has_the_machine() -> None:
@@ -124,11 +125,16 @@ def test_curves_are_compared_rank_by_rank() -> None:
     assert ranks_below(np.array([3.0, 1.0, 9.0, 0.5]), np.array([2.0, 2.0, 2.0, 10.0])) == 0.75
 
 
-def test_the_load_is_the_processors_that_jobs_would_keep_busy_each_on_one() -> None:
-    assert offered_load([job(0, 30.0), job(1, 10.0, release_s=20.0)]) == 2.0
-    assert offered_load([job(0, 30.0)]) == math.inf
+def test_made_up_jobs_keep_as_many_processors_busy_as_was_asked_for() -> None:
     for low, high in LOADS:
         assert low <= offered_load(mapping_jobs((low + high) / 2, 0, count=1000)) <= high
+    arrivals = kinds(300, 0, 64, 900)
+    assert offered_load([one.job for one in arrivals]) == pytest.approx(300, rel=0.02)
+    assert [one.one_task for one in arrivals[:6]] == [False, False, True] * 2
+    work_s = [sum(one.job.serial_s for one in arrivals[at::3]) for at in range(3)]
+    assert work_s[0] == pytest.approx(work_s[2], rel=0.4)
+    with pytest.raises(BadInput, match="load and number of jobs must be more than zero and finite"):
+        kinds(0, 0, 64, 900)
 
 
 def test_a_traces_jobs_do_the_work_they_did_and_become_no_slower_with_more_processors() -> None:
@@ -166,3 +172,28 @@ def test_rules_are_written_as_method_rho_and_cap(text: str, rule: Rule, shown_as
 def test_rules_that_are_written_otherwise_are_refused(text: str) -> None:
     with pytest.raises(BadInput, match=r"write METHOD\[:RHO\[:CAP\]\]"):
         Rule.parse(text)
+
+
+def test_jobs_that_share_workers_run_as_long_as_their_cores_make_them() -> None:
+    # A cap of 4 on 8 cores, and all that is left is lent: 80 s on 8 cores, until b comes and takes half of them.
+    a, b = linear("a", 80.0, 8), linear("b", 20.0, 8, release_s=5.0)
+    found = share([Arrival(a), Arrival(b)], [4, 4], Sharing(cap=4))
+    # b: 20 s on 4 cores. a: half of it in 5 s, a quarter in the next 5, and the last one on 8 cores in 2.5.
+    assert found.flow_s.tolist() == pytest.approx([5.0, 12.5])
+    assert found.stretch.tolist() == pytest.approx([5.0 / 20.0, 12.5 / 80.0])
+    # As one task a keeps its four to its end; b is lent none of them.
+    found = share([Arrival(a, one_task=True), Arrival(b)], [4, 4], Sharing(cap=4))
+    assert found.flow_s.tolist() == pytest.approx([5.0, 20.0])
+    # Predictions that are off do not change how long a job runs.
+    for factor in (0.1, 10.0):
+        (flow_s,) = share([Arrival(a, one_task=True, factor=factor)], [4, 4], Sharing(cap=4)).flow_s
+        assert flow_s == pytest.approx(20.0)
+
+
+def test_predictions_are_off_by_log_normal_factors_that_the_seed_gives() -> None:
+    arrivals = kinds(300, 0, 8, 2000)
+    assert [one.factor for one in mispredicted(arrivals, 0.0, 1)] == [1.0] * 2000
+    off = mispredicted(arrivals, 0.5, 1)
+    assert np.log([one.factor for one in off]).std() == pytest.approx(0.5, rel=0.05)
+    assert mispredicted(arrivals, 0.5, 1) == off
+    assert mispredicted(arrivals, 0.5, 2) != off

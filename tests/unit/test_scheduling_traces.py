@@ -14,11 +14,11 @@ import shaper
 from shaper.errors import BadInput
 from shaper.report.schedules import by_rank
 from shaper.report.svg import standalone
-from shaper.scheduling.measures import offered_load
 from shaper.simulation.moldable import Rule, downey_jobs
 from shaper.simulation.schedule_plots import drawn
 from shaper.simulation.study import Study
 from shaper.simulation.swf import Record, Trace, parse, read
+from tests.unit.scheduling_factory import offered_load
 from tests.unit.test_report_page import checked
 
 UNKNOWN = "-1 -1 -1"
