@@ -1,4 +1,4 @@
-"""Any jobs on any workers: no more cores than there are, holes that are there, nothing left over; and nobody starves."""
+"""Any jobs on any workers: no more cores than there are, holes that exist, nothing left over; and nobody starves."""
 
 from __future__ import annotations
 

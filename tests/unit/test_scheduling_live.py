@@ -66,10 +66,11 @@ def test_what_is_shorter_than_the_floor_is_not_shorter_than_others_of_its_kind()
 
 
 def test_one_task_gets_no_more_than_the_cap_and_the_largest_worker() -> None:
-    assert cores(budgets([whole("a")], idle(*[8] * 64), 0.0, Sharing(cap=16))) == {"a": 8}
+    assert cores(budgets([whole("a")], idle(*[8] * 8), 0.0, WIDE)) == {"a": 8}
     assert cores(budgets([whole("a")], idle(*[8] * 8), 0.0)) == {"a": 4}
-    planned = budgets([whole("a", 100.0, release_s=-300.0)], idle(4, 4), 0.0, Sharing("dbos", cap=64, rho=1.0))
-    assert cores(planned) == {"a": 4}
+    # A plan does not count with more than a worker has: on 8 cores they would run one after the other.
+    stepped = [LiveJob(MoldableJob(name, 0.0, [80.0] * 7 + [10.0]), one_task=True) for name in "ab"]
+    assert cores(budgets(stepped, idle(4, 4), 0.0, Sharing("dbos", cap=64, rho=1.0))) == {"a": 1, "b": 1}
 
 
 def test_one_task_takes_the_smallest_hole_that_is_large_enough() -> None:
@@ -144,8 +145,13 @@ def test_plans_count_with_the_rest_of_jobs_and_with_tasks_that_are_overdue() -> 
     overdue, waiting = runs("r", 1, 10.0, since_s=0.0), whole("w", 1e4, 1, release_s=100.0)
     found = budgets([overdue, waiting], [Worker(1, 0)], 100.0, Sharing("dbos"))
     assert found[1].reason == "planned to start in 20 s"
-    unknown = LiveJob(job("r", 1.0), known=False, one_task=True, cores=1, since_s=0.0)
-    assert budgets([unknown, waiting], [Worker(1, 0)], 100.0, Sharing("dbos"))[1].reason == "planned to start in 20 s"
+    # So has one of which nothing is known, and one with more cores than were foreseen.
+    for odd in (
+        LiveJob(job("r", 1e6), known=False, one_task=True, cores=1, since_s=0.0),
+        LiveJob(job("r", 1e6), one_task=True, cores=2, since_s=0.0),
+    ):
+        found = budgets([odd, waiting], [Worker(odd.cores, 0)], 100.0, Sharing("dbos"))
+        assert found[1].reason == "planned to start in 20 s"
 
 
 @pytest.mark.parametrize("method", ["eq-spt", "dbos"])
