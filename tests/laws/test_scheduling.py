@@ -158,6 +158,13 @@ def test_s_star_is_never_below_the_optimum(case: Case) -> None:
     assert found <= 4 * optimum  # MEDF is a heuristic; the worst that random instances have shown is 1.3
 
 
+@given(st.floats(0.001, 1e6), st.floats(0.0, 1e6), st.floats(0.01, 1.0))
+def test_a_job_alone_has_the_stretch_it_needs_to_the_last_digit(serial_s: float, age_s: float, part: float) -> None:
+    one = MoldableJob(0, -age_s, [serial_s, part * serial_s])
+    soonest_s = min(one.times)
+    assert best_stretch([one], [], 2, 0.0) == (age_s + soonest_s) / serial_s  # no rounding makes it miss its deadline
+
+
 @given(cases())
 def test_lex_keeps_the_largest_stretch_at_s_star(case: Case) -> None:
     stretch = best_stretch(case.jobs, case.running, case.processors, NOW)
