@@ -99,6 +99,9 @@ def test_iterative_gives_processors_where_they_gain_most_and_stops_at_a_step() -
     stepped = job("s", 8.0, 8.0, 2.0, 2.0)
     assert shown(plan([stepped], [], 4, 0.0, "iterative")) == [("s", 1, 0.0)]
     assert shown(plan([stepped], [], 4, 0.0, "improved-iterative")) == [("s", 3, 0.0)]
+    # On two processors the first would end four seconds earlier, and the second four later: that is no smaller.
+    jobs = [job("first", 8.0, 4.0, release_s=-1.0), job("second", 3.0)]
+    assert shown(plan(jobs, [], 2, 0.0, "iterative")) == [("first", 1, 0.0), ("second", 1, 0.0)]
     # The second processor of the long job would make the short one wait for longer than it gains.
     jobs = [job("long", 10.0, 9.5, release_s=-1.0), job("short", 2.0, release_s=0.0)]
     assert shown(plan(jobs, [], 2, 0.0, "iterative")) == [("long", 1, 0.0), ("short", 1, 0.0)]
@@ -182,9 +185,9 @@ def test_best_stretch_of_nothing_is_0_and_of_one_job_what_it_needs_alone() -> No
     assert found.blocking == 1
 
 
-@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-9])
+@pytest.mark.parametrize("tol", [1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-9])
 def test_the_tolerance_is_kept(tol: float) -> None:
-    assert best_stretch(EXAMPLE, BUSY, 2, 0.0, tol) == pytest.approx(1.6, abs=2 * tol)
+    assert best_stretch(EXAMPLE, BUSY, 2, 0.0, tol) == pytest.approx(1.6, abs=1.6 * tol)
 
 
 def test_times_may_be_those_of_a_clock() -> None:

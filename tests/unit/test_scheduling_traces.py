@@ -160,5 +160,5 @@ def test_scheduling_is_loaded_when_it_is_asked_for() -> None:
     code = "import sys, shaper; before = 'numpy' in sys.modules; shaper.scheduling.plan; print(before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
-    with pytest.raises(AttributeError, match="has no attribute 'schedulin'"):
-        shaper.schedulin  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'plans'"):
+        shaper.plans  # noqa: B018
