@@ -23,6 +23,7 @@ from shaper.environment import cli as environment_cli
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
 from shaper.run_dir import DESCRIPTION
 from shaper.session import Session
+from shaper.simulation import schedule_cli
 from shaper.workers import cli as workers_cli
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ _TRACEBACK_LINES = 15
 
 
 app.add_typer(workers_cli.app, name="workers")
+app.add_typer(schedule_cli.app, name="schedule")
 app.add_typer(environment_cli.app, name="env")
 
 

@@ -66,11 +66,16 @@ def page(records: Records) -> str:
         _decisions(shown),
         "</main>",
     ]
+    return document(name, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """A page that needs nothing else, with the style and script of all reports."""
     style, script = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'>"
-        f"<title>{escape(name)}</title><link rel='icon' href='data:,'><style>{style}</style></head>"
+        f"<title>{escape(title)}</title><link rel='icon' href='data:,'><style>{style}</style></head>"
         f"<body>{''.join(body)}<script>{script}</script></body></html>"
     )
 
@@ -118,25 +123,26 @@ def _plots(records: Records) -> Iterable[str]:
         yield "<section><p>No task has ended yet.</p></section>"
         return
     if any(t["work"] == "process" for t in records.tasks):
-        yield _section("Chunksize over time", plots.chunksizes(records).render())
-    yield _section("Tasks running", plots.running(records).render())
+        yield section("Chunksize over time", plots.chunksizes(records).render())
+    yield section("Tasks running", plots.running(records).render())
     categories = list(plots.by(plots.processing(records), "category"))
     merging = [c for c in plots.category_colours(records) if c not in categories]
     some = {t["category"] for t in records.tasks if t["outcome"] == "done"}
     for category in [c for c in categories + merging if c in some and counted(c) is None][:_CATEGORIES]:
-        yield _section(f"Memory against size: {category}", plots.against_size(records, "memory_mib", category).render())
-        yield _section(f"Time against size: {category}", plots.against_size(records, "wall_s", category).render())
+        yield section(f"Memory against size: {category}", plots.against_size(records, "memory_mib", category).render())
+        yield section(f"Time against size: {category}", plots.against_size(records, "wall_s", category).render())
     for key, word in (("memory_mib", "given"), ("expected_memory_mib", "expected")):
-        yield _section(f"Memory {word} against memory used", plots.against_use(records, key, word).render())
+        yield section(f"Memory {word} against memory used", plots.against_use(records, key, word).render())
     timeline, hidden = plots.slots(records)
     note = f"<p class='note'>{hidden} more lanes are in timeline.json.</p>" if hidden else ""
-    yield _section("Timeline", timeline.render() + note, kind="wide")
+    yield section("Timeline", timeline.render() + note, kind="wide")
     if len(records.tasks) > plots.POINTS:
         text = f"Plots show at most {plots.POINTS} of {len(records.tasks)} tasks each; figures and fits are of all."
         yield f"<p class='note wide'>{text}</p>"
 
 
-def _section(title: str, content: str, kind: str = "") -> str:
+def section(title: str, content: str, kind: str = "") -> str:
+    """A box of a page."""
     return f"<section class='{kind}'><h2>{escape(title)}</h2>{content}</section>"
 
 
@@ -156,7 +162,7 @@ def _waste(records: Records) -> str:
     )
     label = ", ".join(f"{name} {value / total:.1%}" for name, value in costs.items())
     bar = f"<div class='share' role='img' aria-label='{escape(label)}'>{bars}</div>"
-    return _section("Where the core time went", f"{bar}<div class='costs'>{legend}</div>")
+    return section("Where the core time went", f"{bar}<div class='costs'>{legend}</div>")
 
 
 def _table(label: str, heads: Sequence[str], rows: Iterable[str], name: str = "") -> str:
@@ -179,7 +185,7 @@ def _troubles(records: Records) -> str:
         for t in shown
     )
     table = _table("what went wrong", ("s", "task", "what", "outcome", "detail", "verdict"), rows)
-    return _section(f"What went wrong: {len(troubled):,} attempts", table + _more(len(troubled) - len(shown)))
+    return section(f"What went wrong: {len(troubled):,} attempts", table + _more(len(troubled) - len(shown)))
 
 
 def _detail(text: str) -> str:
@@ -216,7 +222,7 @@ def _decisions(records: Records) -> str:
     table = _table("decisions", ("s", "for", "decision", "why"), rows, " id='decisions'")
     hidden = len(lines) - len(kept)
     note = f"<p class='note'>{hidden:,} from the middle of the run are in the records only.</p>" if hidden else ""
-    return _section("Decisions", f"{search} {count}{table}{note}")
+    return section("Decisions", f"{search} {count}{table}{note}")
 
 
 def _left_out(records: Records) -> str:
@@ -225,7 +231,7 @@ def _left_out(records: Records) -> str:
         lines = left_out(records, key)
         if lines:
             listed = "".join(f"<li>{escape(_first(line))}</li>" for line in lines[:_TROUBLES])
-            content += _section(title, f"<ul>{listed}</ul>{_more(len(lines) - _TROUBLES)}")
+            content += section(title, f"<ul>{listed}</ul>{_more(len(lines) - _TROUBLES)}")
     return content
 
 

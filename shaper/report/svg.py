@@ -114,7 +114,7 @@ class Plot:
         return self.height - _BOTTOM - min(1.0, max(0.0, self.y.at(value))) * (self.height - _TOP - _BOTTOM)
 
     def key(self, name: str, colour: str, shape: str = "dot") -> None:
-        """Add an entry to the legend: `dot`, `cross`, `line` or `band`."""
+        """Add an entry to the legend: `dot`, `cross`, `line`, `dashed` or `band`."""
         self.keys.append((name, colour, shape))
 
     def points(self, rows: Iterable[tuple[float, float, str]], colour: str, *, radius: float = 2.6) -> None:
@@ -176,13 +176,14 @@ class Plot:
         """The plot as an SVG element."""
         parts = [
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.label, quote=True)}">',
-            self._frame(),
+            self.frame(),
             *self.marks,
             "</svg>",
         ]
         return "".join(parts) + self._legend()
 
-    def _frame(self) -> str:
+    def frame(self) -> str:
+        """Grid, axes and their labels, as elements."""
         parts = []
         bottom = self.height - _BOTTOM
         for value in self.x.ticks():
@@ -218,7 +219,39 @@ class Plot:
                 "dot": f'<circle cx="6" cy="6" r="4" fill="{colour}"/>',
                 "cross": f'<path d="M2 2l8 8m0 -8l-8 8" stroke="{colour}" stroke-width="2"/>',
                 "line": f'<path d="M0 6H12" stroke="{colour}" stroke-width="2"/>',
+                "dashed": f'<path d="M0 6H4M8 6H12" stroke="{colour}" stroke-width="2"/>',
                 "band": f'<rect width="12" height="12" fill="{colour}" fill-opacity=".3"/>',
             }[shape]
             rows.append(f'<span><svg width="12" height="12" aria-hidden="true">{mark}</svg> {escape(name)}</span>')
         return f'<p class="legend">{"".join(rows)}</p>'
+
+
+# What report.css says of plots, for one that stands alone: on white, in the colours for light.
+_ALONE = (
+    "svg{--ink:#1c2430;--dim:#566070;--rule:#d8dee6;--c0:#0072b2;--c1:#e69f00;--c2:#009e73;--c3:#cc79a7;--c4:#56b4e9;"
+    "--c5:#8a7a00;--c6:#99a2ad;--c-bad:#d55e00;background:#fff;color:#1c2430;font-family:sans-serif}"
+    "text{font-size:11px;fill:var(--dim)}.title{fill:var(--ink)}.grid{stroke:var(--rule);stroke-width:.6;fill:none}"
+    ".axis{stroke:var(--dim);fill:none}.mark{stroke:var(--dim);stroke-dasharray:3 3;fill:none}"
+)
+_KEY, _KEYS_PER_ROW = 18, 3
+
+
+def standalone(plot: Plot) -> str:
+    """The plot as a file of its own, with the legend below."""
+    rows = -(-len(plot.keys) // _KEYS_PER_ROW)
+    height = plot.height + _KEY * rows + (6 if rows else 0)
+    size = f'width="{plot.width}" height="{height}" viewBox="0 0 {plot.width} {height}"'
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(plot.label, quote=True)}">',
+        f"<style>{_ALONE}</style>",
+        f'<rect width="{plot.width}" height="{height}" fill="#fff"/>',
+        plot.frame(),
+        *plot.marks,
+    ]
+    for number, (name, colour, shape) in enumerate(plot.keys):
+        x = plot.left + number % _KEYS_PER_ROW * (plot.width - plot.left) // _KEYS_PER_ROW
+        y = plot.height + _KEY * (number // _KEYS_PER_ROW) + 10
+        line = "h6m4 0h6" if shape == "dashed" else "h16"
+        parts.append(f'<path d="M{x} {y}{line}" stroke="{colour}" stroke-width="2.5"/>')
+        parts.append(f'<text x="{x + 22}" y="{y + 4}">{escape(name)}</text>')
+    return "".join(parts) + "</svg>\n"

@@ -151,6 +151,47 @@ def test_simulate_answers_for_scenarios_and_recorded_runs(tmp_path: Path, texts:
     assert "acquire, then configure:" in out
 
 
+def test_schedules_are_simulated_and_compared(tmp_path: Path) -> None:
+    jobs = "".join(f"{n} {7 * n} -1 {20 * n} {n % 8 + 1} -1 -1 -1 -1 -1 1 -1 -1 -1 -1 -1 -1 -1\n" for n in range(1, 40))
+    (tmp_path / "a.swf").write_text(f"; a trace\n{jobs}oops\n")
+    trace = ("--trace", "a.swf", "--processors", "16")
+    out, err = shaper(
+        "schedule", "simulate", *trace, "--method", "dbos", "--rho", "1.1", "--cap", "4", "--json", cwd=tmp_path
+    )
+    told = json.loads(out)
+    assert (told["method"], told["rho"], told["cap"], told["jobs"]) == ("dbos", 1.1, 4, 39)
+    assert told["max_stretch"] >= told["average_stretch"] > 0
+    assert sum(one["jobs"] for one in told["classes"]) == 39
+    assert told["malformed_lines"] == 1
+    assert "a.swf: line 41: 1 fields instead of 18; left out" in err
+    out, _ = shaper("schedule", "simulate", *trace, cwd=tmp_path)
+    assert "average_stretch" in out
+    for words, method, cap in (((), "lex", 1), (("--cap", "3"), "lex", 3), (("--method", "eq-spt"), "eq-spt", None)):
+        told = json.loads(shaper("schedule", "simulate", *trace, "--json", *words, cwd=tmp_path)[0])
+        assert (told["method"], told["cap"]) == (method, cap)
+    rules = ("--method", "iterative", "--method", "lex:1.5:4")
+    out, _ = shaper("schedule", "compare", *trace, *rules, "--page", "page.html", cwd=tmp_path)
+    assert "lex 1.5, cap 4" in out
+    assert "Sorted stretch" in (tmp_path / "page.html").read_text()
+    loads = ("--load", "10", "--load", "20", "--jobs", "30", "--processors", "16")
+    out, _ = shaper("schedule", "compare", *loads, *rules, "--json", cwd=tmp_path)
+    assert [(row["method"], row["load"]) for row in json.loads(out)["rows"]] == [
+        ("iterative", 10.0),
+        ("iterative", 20.0),
+        ("lex 1.5, cap 4", 10.0),
+        ("lex 1.5, cap 4", 20.0),
+    ]
+    for words, message in (
+        (("simulate",), "give a trace (--trace FILE), or the load of a made-up one"),
+        (("simulate", *trace, "--replan", "never"), "replan must be 'events' or 'arrivals'"),
+        (("simulate", *trace, "--seed", "-1"), "a seed must be at least 0, got -1"),
+        (("simulate", "--load", "inf"), "load and number of jobs must be more than zero and finite, got inf"),
+        (("compare", *trace, "--page", "none/page.html"), "there is no directory none for the page"),
+    ):
+        _, err = shaper("schedule", *words, cwd=tmp_path, expect=2)
+        assert message in err
+
+
 def test_the_report_opens_in_a_browser_without_errors(tmp_path: Path, texts: list[Path]) -> None:
     import shutil
 

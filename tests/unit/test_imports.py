@@ -1,6 +1,7 @@
 """Imports point one way, and the pure rooms know no clock, process, file or chance."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ALLOWED = {
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
     "loop": CORE | {"ledger", "models", "policy", "engines"},
+    "scheduling": BASE | {"scheduling"},
     "monitor": BASE | {"monitor"},
     "engines": BASE | {"monitor", "engines", "environment"},
     "environment": BASE | {"environment"},
@@ -37,7 +39,7 @@ ALLOWED = {
     "readers": CORE | {"readers"},
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
-PURE += ("models", "policy")
+PURE += ("models", "policy", "scheduling")
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
@@ -79,3 +81,10 @@ def test_only_the_outer_rooms_import_journal_and_records() -> None:
 def test_the_loop_takes_no_engine_but_their_common_interface() -> None:
     engines = {name for name in imported(PACKAGE / "loop.py") if name.startswith("shaper.engines")}
     assert engines == {"shaper.engines.engine"}
+
+
+def test_scheduling_needs_nothing_but_numpy() -> None:
+    standard = sys.stdlib_module_names
+    for path in (PACKAGE / "scheduling").rglob("*.py"):
+        others = {name.split(".")[0] for name in imported(path)} - standard - {"shaper"}
+        assert others <= {"numpy"}, path
