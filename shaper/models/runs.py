@@ -1,0 +1,104 @@
+"""What the models of parallelism are told, and what they answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+
+from shaper.errors import BadInput
+
+_UPPER = 1.645  # 95 % of a normal distribution lie below so many standard deviations
+_LEAST_S, _MOST_S = 1e-12, 1e15  # what can be a duration, and be computed with
+_LARGEST = 690.0  # of a logarithm, so that its exponential is finite
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished stage, or one task of so many cores.
+
+    Args:
+        s: parallelism: into how many tasks it was cut, or how many cores the task had.
+        gamma: size of its input over that of the baseline.
+        load: sum of the parallelism of what ran beside it.
+        wall_s: from its start to the end of its slowest task, 1e-12 to 1e15.
+
+    Raises:
+        BadInput: s below 1; gamma or wall_s not positive and finite; load negative or not finite.
+    """
+
+    s: int
+    gamma: float
+    load: float
+    wall_s: float
+
+    def __post_init__(self) -> None:
+        checked(self.gamma, self.load, self.s, "s")
+        if not _LEAST_S <= self.wall_s <= _MOST_S:
+            raise BadInput(
+                f"wall_s is {self.wall_s!r}: wanted seconds above 0, {_LEAST_S:g} to {_MOST_S:g}; "
+                "if the clock was set, leave this run out"
+            )
+
+    @property
+    def point(self) -> tuple[float, float, float]:
+        """(s, gamma, load), the input of all models."""
+        return float(self.s), float(self.gamma), float(self.load)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How long a stage is expected to take.
+
+    Args:
+        mean: expected seconds; None where nothing is known.
+        upper: seconds that 95 of 100 runs stay below; None where nothing is known.
+        n: runs behind it.
+    """
+
+    mean: float | None
+    upper: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A parallelism, how long the stage is expected to take with it (None: unknown), and why it was chosen."""
+
+    s: int
+    predicted_s: float | None
+    reason: str
+
+
+def checked(gamma: float, load: float, s: int, name: str = "s_max") -> None:
+    """Refuse what no model can be asked about.
+
+    Raises:
+        BadInput: the parallelism is no integer from 1 on, gamma is not positive, load is negative, or one not finite.
+    """
+    if not isinstance(s, Integral) or s < 1:
+        raise BadInput(f"{name} is {s!r}: a parallelism is an integer from 1 on")
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise BadInput(f"gamma is {gamma!r}: the input's size over the baseline's is a finite number above 0")
+    if not (math.isfinite(load) and load >= 0):
+        raise BadInput(f"load is {load!r}: the parallelism of what runs beside it is 0 or more")
+
+
+def checked_urgency(urgency: float) -> None:
+    """Refuse an urgency that is not positive; infinity is one (time alone counts).
+
+    Raises:
+        BadInput: zero, negative, or not a number.
+    """
+    if not urgency > 0:
+        raise BadInput(f"urgency is {urgency!r}: wanted more than 0 (0.5 money, 1 the rule, infinity time alone)")
+
+
+def estimate_of(log_mean: float, variance: float, n: int) -> Estimate:
+    """Turn mean and variance of ln T (its noise included) into seconds: E[T] = exp(mean + variance / 2)."""
+    return Estimate(seconds(log_mean + variance / 2), seconds(log_mean + _UPPER * math.sqrt(variance)), n)
+
+
+def seconds(log_s: float) -> float:
+    """The exponential, finite and positive whatever the argument."""
+    return math.exp(min(max(log_s, -_LARGEST), _LARGEST))

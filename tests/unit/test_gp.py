@@ -1,0 +1,103 @@
+"""The Gaussian process: as scikit-learn has it, and sound without scikit-learn."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from shaper.models.gp import Array, Kernel, Process, coordinates, noise_alone, tuned
+from tests.conftest import needs
+
+START = Kernel()
+
+
+def wave(n: int, noise: float, seed: int = 1) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 3, (n, 3))
+    return x, 2.0 * np.sin(x[:, 0]) + rng.normal(0, noise, n)
+
+
+def sklearn() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ImportError:
+        needs(False, "scikit-learn")
+
+
+def test_it_is_the_process_of_scikit_learn() -> None:
+    sklearn()
+    from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+
+    x, y = wave(30, 0.3)
+    kernel = Kernel(1.7, (0.8, 2.0, 5.0), 0.4)
+    theirs = GaussianProcessRegressor(
+        kernels.ConstantKernel(kernel.amplitude2) * kernels.Matern(kernel.lengths, nu=2.5)
+        + kernels.WhiteKernel(kernel.noise2),
+        optimizer=None,
+    ).fit(x, y)
+    ours = Process.of(x, y, kernel)
+    assert ours.log_likelihood == pytest.approx(theirs.log_marginal_likelihood_value_)
+    q = wave(10, 0.0, seed=2)[0]
+    mean, deviation = theirs.predict(q, return_std=True)
+    assert ours.at(q)[0] == pytest.approx(mean)
+    assert ours.at(q)[1] == pytest.approx(deviation**2 - kernel.noise2)  # theirs has the noise in it
+
+
+def test_scikit_learn_finds_a_kernel_at_least_as_likely_as_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    sklearn()
+    x, y = wave(40, 0.7)
+    found, by_sklearn = tuned(x, y, START)
+    assert by_sklearn
+    monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
+    coarse, by_sklearn = tuned(x, y, START)
+    assert not by_sklearn
+    best, grid = (Process.of(x, y, kernel).log_likelihood for kernel in (found, coarse))
+    assert noise_alone(y) + 5 < grid <= best + 0.1
+    # The search from where it ended stays there.
+    again, _ = tuned(*wave(40, 0.7), found) if "sklearn.gaussian_process" in sys.modules else (found, True)
+    assert again is not None
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere(
+    missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing:
+        monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
+    else:
+        sklearn()
+    x, y = wave(60, 0.5)
+    process = Process.of(x, y, tuned(x, y, START)[0])
+    seen, far = np.array([(1.5, 1.0, 1.0)]), np.array([(90.0, 90.0, 90.0)])
+    mean, variance = process.at(seen)
+    assert mean[0] == pytest.approx(2 * math.sin(1.5), abs=0.5)
+    assert variance[0] < 0.3
+    mean, variance = process.at(far)
+    assert mean[0] == pytest.approx(0.0, abs=1e-6)
+    assert variance[0] == pytest.approx(process.kernel.amplitude2)
+
+
+def test_noise_is_not_worth_a_process() -> None:
+    rng = np.random.default_rng(4)
+    gains = []
+    for _ in range(20):
+        x, y = rng.uniform(0, 3, (40, 3)), rng.normal(0, 1, 40)
+        gains.append(Process.of(x, y, tuned(x, y, START)[0]).log_likelihood - noise_alone(y))
+    assert sum(gain < 1.0 for gain in gains) >= 15
+
+
+def test_identical_points_can_be_learnt() -> None:
+    x, y = np.ones((20, 3)), np.zeros(20)
+    mean, variance = Process.of(x, y, tuned(x, y, START)[0]).at(x[:1])
+    assert mean[0] == 0.0
+    assert 0 <= variance[0] < 1
+
+
+def test_coordinates_are_logarithms_within_limits() -> None:
+    points = np.array([(1.0, 1.0, 0.0), (8.0, 0.5, 3.0), (1e6, 1e-300, 1e300)])
+    assert coordinates(points)[0] == pytest.approx([0, 0, 0])
+    assert coordinates(points)[1] == pytest.approx([math.log(8), math.log(0.5), math.log(4)])
+    assert np.abs(coordinates(points)).max() == 20.0
