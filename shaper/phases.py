@@ -2,7 +2,7 @@
 
 A run begins with the first task of a stage and ends when none is in flight; where a stage is cut into one wave of
 tasks it is the run of the literature, from its start to the end of its slowest task. Runs are told apart by the
-parallelism that was planned for their tasks. Of many runs at one parallelism only those are told that are much longer
+parallelism that was planned for their tasks. Of many runs at one parallelism only those are told that are much larger
 than the last: a model has use for some dozens, not for every task.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from shaper.types import Accept, Merge, Observation, Outcome, StageRun, Task, Verdict
 
-# A run at a parallelism that was told before has to be so much longer, or the last of its stage.
-_LONGER = 2.0
+# A run at a parallelism that was told before has to be so much larger, or the last of its stage.
+_LARGER = 2.0
 # Of a run in which more slot time than this came to nothing, the time says little.
 _DISTURBED = 0.2
 
@@ -49,7 +49,7 @@ class _Running:
 @dataclass(slots=True)
 class _Stage:
     running: dict[int | None, _Running] = field(default_factory=dict)
-    told: dict[int, float] = field(default_factory=dict)  # longest so far, by parallelism
+    told: dict[int, int] = field(default_factory=dict)  # elements of the largest so far, by parallelism
     in_flight: int = 0
 
 
@@ -103,10 +103,10 @@ class Phases:
             return None
         run = running.run(task.stage, stage_elements)
         last = not left and not stage.in_flight
-        if run is None or (not last and run.wall_s < _LONGER * stage.told.get(run.s, 0.0)):
-            return None
         del stage.running[task.parallelism]
-        stage.told[run.s] = max(run.wall_s, stage.told.get(run.s, 0.0))
+        if run is None or (not last and run.elements < _LARGER * stage.told.get(run.s, 0)):
+            return None
+        stage.told[run.s] = max(run.elements, stage.told.get(run.s, 0))
         return run
 
     def _of_one(self, stage: _Stage, seen: Observation, verdict: Verdict, stage_elements: int) -> StageRun | None:
@@ -115,9 +115,9 @@ class Phases:
         if not isinstance(verdict, Accept) or seen.started_s is None or seen.finished_s <= seen.started_s:
             return None
         wall_s, elements = seen.finished_s - seen.started_s, task.work.elements
-        if elements < _LONGER * stage.told.get(s, 0.0):
+        if elements < _LARGER * stage.told.get(s, 0):
             return None
-        stage.told[s] = float(elements)
+        stage.told[s] = elements
         beside = float(self._in_flight)
         return StageRun(task.stage, task.category, "threads", s, elements, stage_elements, beside, wall_s)
 

@@ -208,9 +208,7 @@ class Adaptive:
                 smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
                 size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             if plan is not None:
-                most = math.ceil(left[group.stage] / plan.tasks) if plan.tasks else size.elements
-                most = max(self.settings.min_chunksize, min(most, size.elements))
-                size = Size(most, size.slots, plan.reason, size.wall)
+                size = self._planned(plan, size, about, capacity, self._given(group.category))
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
@@ -256,6 +254,16 @@ class Adaptive:
             if group.mode == "threads" and (plan := plans.get(group.stage)) is not None:
                 self._cores[group.category] = plan.s
         return plans
+
+    @staticmethod
+    def _planned(plan: Plan, size: Size, about: GroupBeliefs, capacity: Capacity, given: Settings) -> Size:
+        """The size that makes the planned number of tasks, as far as memory allows."""
+        if plan.elements is None:
+            return replace(size, reason=plan.reason)
+        most = size.elements
+        if plan.elements > most and not about.cautious:
+            most = max(most, chunksize.largest(about, capacity, given, plan.s))
+        return replace(size, elements=max(given.min_chunksize, min(plan.elements, most)), reason=plan.reason)
 
     def _given(self, category: str) -> Settings:
         """The settings with the cores of this category's tasks."""

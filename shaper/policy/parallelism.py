@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shaper.models.beliefs import Beliefs, StageRuns
+from shaper.models.group import GroupBeliefs
 from shaper.models.runs import Choice
 from shaper.policy.settings import Settings
 from shaper.types import Backlog, Capacity, GroupBacklog, Mode
@@ -29,6 +30,8 @@ _SLOWER = 1.05
 _ALIKE = 4.0
 # The probe is cut from this share of what is left, so that most is done at what it has shown.
 _PROBE_PART = 4
+# So many tasks make a baseline, the largest of them at least one in so many of what is left.
+_BASELINE, _LARGE = 3, 16
 # How often each stage's choice is made again with what the others have chosen.
 _ROUNDS = 2
 
@@ -39,13 +42,13 @@ class Plan:
 
     Args:
         s: the parallelism.
-        tasks: what is left is cut into at least so many; None where size is not bounded by it.
+        elements: at most so many in a task, so that the stage makes s of them; None where size is not bounded by it.
         wave: none are added until all that run have ended: their time is to be that of one wave.
         reason: in words a user can read.
     """
 
     s: int
-    tasks: int | None
+    elements: int | None
     reason: str
     wave: bool = False
 
@@ -59,7 +62,8 @@ class _Open:
     mode: Mode
     left: int
     in_flight: int
-    identified: bool
+    based: bool
+    cautious: bool
 
 
 class Parallelism:
@@ -78,7 +82,7 @@ class Parallelism:
             return {}
         stages = _open(backlog, beliefs)
         seen = (
-            tuple((stage.name, stage.identified) for stage in stages),
+            tuple((stage.name, stage.based, stage.cautious) for stage in stages),
             tuple(beliefs.parallelism.items()),
             tuple((kind.name, kind.count) for kind in capacity.kinds),
         )
@@ -128,12 +132,9 @@ class Parallelism:
 
     def _plan(self, stage: _Open, s: int, beliefs: Beliefs, reason: str, *, cut: bool) -> Plan:
         shown = _shown(beliefs, stage)
-        if shown == 0 and stage.identified:
-            # The baseline is there, and is told when it has ended: the next wave is the probe.
-            return Plan(s, None, reason)
         if shown < 2 and s > 1:
-            return Plan(s, _PROBE_PART * s, reason, wave=True)
-        return Plan(s, s if cut and shown else None, reason)
+            return Plan(s, math.ceil(stage.left / (_PROBE_PART * s)), reason, wave=True)
+        return Plan(s, math.ceil(stage.left / s) if cut and shown else None, reason)
 
     def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
         """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
@@ -182,19 +183,28 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
         groups = found.get(of_stage.stage)
         if not groups:
             continue
-        category = groups[0].category
-        lines = [beliefs.about(group.category, group.group).wall.line for group in groups[:1]]
+        first, left = groups[0], of_stage.pending_elements
+        about = beliefs.about(first.category, first.group)
         stages.append(
             _Open(
                 of_stage.stage,
-                category,
-                groups[0].mode,
-                of_stage.pending_elements,
+                first.category,
+                first.mode,
+                left,
                 of_stage.in_flight_elements,
-                all(line is not None and line.identified for line in lines),
+                _based(about, left),
+                about.cautious > 0,
             )
         )
     return stages
+
+
+def _based(about: GroupBeliefs, left: int) -> bool:
+    """Whether single tasks have shown enough: what is fixed and what grows with the size can be told apart."""
+    line, size = about.wall.line, about.largest_done
+    if line is None or about.done < _BASELINE or not line.identified:
+        return False
+    return line.slope * size >= line.intercept or size * _LARGE >= left
 
 
 def _shown(beliefs: Beliefs, stage: _Open) -> int:
@@ -205,7 +215,7 @@ def _shown(beliefs: Beliefs, stage: _Open) -> int:
 
 def _choice(stage: _Open, beliefs: Beliefs, load: float, s_max: int, urgency: float) -> Choice:
     known = beliefs.parallelism.get(stage.category) or StageRuns(max(1, stage.left))
-    if known.model.runs and _shown(beliefs, stage) == 1 and not stage.identified:
+    if known.model.runs and _shown(beliefs, stage) == 1 and not stage.based:
         # One task at a time until sizes can be told apart: as much of a baseline as small tasks can be.
         return Choice(known.model.runs[-1].s, None, "the baseline")
     gamma = known.gamma(max(1, stage.left + stage.in_flight))

@@ -23,7 +23,8 @@ ALLOWED = {
     "ledger": CORE | {"pieces", "account"},
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
-    "loop": CORE | {"ledger", "models", "policy", "engines"},
+    "phases": CORE,
+    "loop": CORE | {"ledger", "phases", "models", "policy", "engines"},
     "monitor": BASE | {"monitor"},
     "engines": BASE | {"monitor", "engines", "environment"},
     "environment": BASE | {"environment"},
@@ -35,21 +36,8 @@ ALLOWED = {
     "failed": BASE | {"models"},
     "arrivals": CORE | {"ledger"},
 }
-PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
+PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "phases", "loop")
 PURE += ("models", "policy")
-    "types",
-    "errors",
-    "units",
-    "dataset",
-    "work",
-    "reduction",
-    "pieces",
-    "account",
-    "ledger",
-    "loop",
-    "models",
-    "policy",
-)
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
