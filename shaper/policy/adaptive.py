@@ -218,7 +218,7 @@ class Adaptive:
             more = min(room, tasks, allowed, more_at_once)
             if beliefs.outage(group.stage, group.group).holds:
                 more = 1  # the workers are for other groups
-            fed = chunksize.fed(about, self.settings)
+            fed = chunksize.fed(about, self.settings) if plan is None else None
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
                 if fits == 0 and (shapes or any(flying.values())):
@@ -259,11 +259,12 @@ class Adaptive:
     def _planned(plan: Plan, size: Size, about: GroupBeliefs, capacity: Capacity, given: Settings) -> Size:
         """The size that makes the planned number of tasks, as far as memory allows."""
         if plan.elements is None:
-            return replace(size, reason=plan.reason)
+            return replace(size, slots=max(size.slots, plan.s), reason=plan.reason)
         most = size.elements
         if plan.elements > most and not about.cautious:
             most = max(most, chunksize.largest(about, capacity, given, plan.s))
-        return replace(size, elements=max(given.min_chunksize, min(plan.elements, most)), reason=plan.reason)
+        elements = max(given.min_chunksize, min(plan.elements, most))
+        return replace(size, elements=elements, slots=max(size.slots, plan.s), reason=plan.reason)
 
     def _given(self, category: str) -> Settings:
         """The settings with the cores of this category's tasks."""
