@@ -3,16 +3,16 @@
 Three families; a world is drawn from (family, number) alone. T1 is what the work takes at s = 1, gamma = 1, alone.
 
     usual        the law of one of: Amdahl; Amdahl with an overhead per task; universal scalability; both overheads.
-                 p uniform .6 to .97; T1 log-uniform 30 to 3000 s; start-up log-uniform .003 to .1 T1; overhead per task
-                 and coherency log-uniform .0005 to .01 T1; exponent of the size uniform .8 to 1.2; each unit of load adds
-                 uniform -1 to 4 %. At most 8, 16 or 32 tasks. gamma is 1 in every second world, else log-uniform .5 to 2;
-                 load is 0 in every third world, else uniform 0 to 8.
-    second       drawn differently: p from .4 to .99; T1 log-normal; start-up 0 to .2 T1; overhead per task 0 to .02 T1;
-                 exponent .7 to 1.3; load multiplies by exp(-.01 to .03) per unit; at most 4 to 128 tasks; gamma 1, five steps
-                 from .25 to 4, wide, or growing; load none, bursts up to 32, or a random walk.
-    misspecified laws that no model here has: a power of s, saturation, waves of indivisible items, stragglers, a tree of
-                 merges, quadratic overhead, cores shared with the load, caches that come to fit, memory that spills,
-                 and one run in sixteen 1.5 to 3 times as long. p uniform .7 to .97; the rest as in `usual`.
+                 p uniform .6 to .97; T1 log-uniform 30 to 3000 s; start-up log-uniform .003 to .1 T1; overhead per
+                 task and coherency log-uniform .0005 to .01 T1; exponent of the size uniform .8 to 1.2; each unit of
+                 load adds uniform -1 to 4 %. At most 8, 16 or 32 tasks. gamma is 1 in half of the worlds, else
+                 log-uniform .5 to 2; load is 0 in a third of them, else uniform 0 to 8.
+    second       drawn differently: p from .4 to .99; T1 log-normal; start-up 0 to .2 T1; overhead per task 0 to
+                 .02 T1; exponent .7 to 1.3; load multiplies by exp(-.01 to .03) per unit; at most 4 to 128 tasks;
+                 gamma 1, five steps from .25 to 4, wide, or growing; load none, bursts up to 32, or a random walk.
+    misspecified laws that no model here has: a power of s, saturation, waves of indivisible items, stragglers, a tree
+                 of merges, quadratic overhead, cores shared with the load, caches that come to fit, memory that
+                 spills, and one run in sixteen 1.5 to 3 times as long. p uniform .7 to .97; the rest as in `usual`.
 
 Noise is log-normal with 3 to 5 %.
 """

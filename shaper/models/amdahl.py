@@ -1,20 +1,20 @@
 """Amdahl's law and what follows from it, as plain functions.
 
-    symbol   meaning                                                             unit
-    s        parallelism                                                         1
-    T1       time of the baseline, at s = 1 and gamma = 1, without the start-up  s
-    C        start-up, whatever the size and the parallelism                     s
-    p        part of T1 that is parallel                                         1
-    gamma    size of the input over the baseline's, k its exponent               1
-    o        what each task adds                                                 s
-    eta      part of the largest speed-up, 1 / (1 - p), that is wanted           1
+symbol   meaning                                                             unit
+s        parallelism                                                         1
+T1       time of the baseline, at s = 1 and gamma = 1, without the start-up  s
+C        start-up, whatever the size and the parallelism                     s
+p        part of T1 that is parallel                                         1
+gamma    size of the input over the baseline's, k its exponent               1
+o        what each task adds                                                 s
+eta      part of the largest speed-up, 1 / (1 - p), that is wanted           1
 
-    T(s, gamma) = C + gamma^k ((1 - p) T1 + p T1 / s)                                       (1)
-    p = s / (s - 1) (1 - (T - C) / (gamma^k T1))                                            (2; (1) solved for p)
-    k = ln(T_scale / T_base) / ln gamma, T_base = (1 - p) T1 + p T1 / s                     (3; (1) solved for k)
-    T(s) sqrt(s) is least at s* = B / A, with A = C + gamma^k (1 - p) T1, B = gamma^k p T1  (4; p / (1 - p) if C = 0)
-    with o s in T:  s* = (-A + sqrt(A^2 + 12 o B)) / (6 o)                                  (5)
-    speed-up eta / (1 - p) is reached at s = p / (1 - p) eta / (1 - eta)                    (6)
+T(s, gamma) = C + gamma^k ((1 - p) T1 + p T1 / s)                                       (1)
+p = s / (s - 1) (1 - (T - C) / (gamma^k T1))                                            (2; (1) solved for p)
+k = ln(T_scale / T_base) / ln gamma, T_base = (1 - p) T1 + p T1 / s                     (3; (1) solved for k)
+T(s) sqrt(s) is least at s* = B / A, with A = C + gamma^k (1 - p) T1, B = gamma^k p T1  (4; p / (1 - p) if C = 0)
+with o s in T:  s* = (-A + sqrt(A^2 + 12 o B)) / (6 o)                                  (5)
+speed-up eta / (1 - p) is reached at s = p / (1 - p) eta / (1 - eta)                    (6)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Literal
 from shaper.errors import BadInput
 
 Search = Literal["all", "low", "around", "high", "efficiency"]
+_ROUNDING = 1e-9  # 8.9999999999 is 9
 
 
 def time_s(s: float, p: float, t1_s: float, startup_s: float = 0.0, size: float = 1.0) -> float:
@@ -79,5 +80,5 @@ def window(search: Search, best: float, efficient_s: float, s_max: int) -> tuple
         "high": (1.0, 1.5 * best),
         "efficiency": (1.0, efficient_s),
     }[search]
-    last = s_max if high >= s_max else max(1, math.floor(high))
-    return min(max(1, math.ceil(min(low, s_max))), last), last
+    last = s_max if high >= s_max else max(1, math.floor(high + _ROUNDING))
+    return min(max(1, math.ceil(min(low, s_max) - _ROUNDING)), last), last

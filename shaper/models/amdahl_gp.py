@@ -12,11 +12,11 @@
 Phase 1: the baseline (s = 1) gives T1, one probe at moderate s gives p by equation (2) of amdahl.py. Phase 2, each run:
 gamma and L are measured, P^a Cost(s) with Cost = sqrt(s) is minimised, the run updates p, k and the process.
 
-What is printed, what is right. `as_written=True` keeps the left column; both have the guards.
+What is printed, what is right. `as_written=True` keeps the left column; both have the guards that AmdahlGP names.
 
     M1   T1 = T_base, which has C in it: C counts twice         T1 = T_base - C
     M2   p of a run with gamma T1                               with gamma^k T1
-    M3   alpha = 0.3: 70 % on the newest run, noise and all     alpha = 0.9
+    M3   alpha = 0.3: 70 % on the newest run, noise and all     alpha = 0.9 unless set
     M4   k from the newest run alone                            from all, by least squares: sum of ln gamma ln(T_scale /
                                                                 T_base) over sum of ln^2 gamma, T_base defined by (3)
     M5   R kept as it was when its p was another; R of the      all R anew with today's p and k
@@ -26,29 +26,35 @@ What is printed, what is right. `as_written=True` keeps the left column; both ha
     M8   E[P]^a: what is not known counts nothing               E[P^a] = exp(a m + a^2 v / 2), ln P ~ N(m, v)
     M9   R in seconds, so that P may be negative, and noise of  R = ln T - ln law: noise is by a factor
          long runs counts most; inputs as they are              and so are the inputs
-
-    G1   p within [0, 0.999]: it is negative in the source's own data, and at 1 s* is infinite
-    G2   a run at s = 1 leaves p: every p gives its time
-    G3   |ln gamma| < 0.1 leaves k, as does T_scale <= 0; k within [0, 3]
-    G4   P is at least 5 % of the law
-    G5   a window that is empty (p < 0.5, or s_max below it) is what is left of it, at least one s
-    G6   without a run at s = 1, T1 is what p = 0.9 makes of the first run, until there is one
-    G7   T1 is at least 5 % of T_base, whatever C
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from shaper.errors import BadInput
 from shaper.models import amdahl
-from shaper.models.runs import Choice, Estimate, Run, checked, checked_urgency, estimate_of, seconds
+from shaper.models.amdahl_settings import AmdahlSettings
+from shaper.models.runs import (
+    Choice,
+    Estimate,
+    Objective,
+    Run,
+    checked,
+    checked_goal,
+    estimate_of,
+    restored,
+    rows_of,
+    runs_of,
+    seconds,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from shaper.models.gp import Kernel
     from shaper.models.residual import Residual
 
 _MOST_PARALLEL = 0.999  # G1
@@ -60,42 +66,20 @@ _FAR = 50.0  # ln gamma^k is kept within
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """Settings of the published algorithm.
-
-    Args:
-        startup_s: C, measured beforehand.
-        probe: parallelism of the second run.
-        window: W.
-        search: candidates; `all` but in the form as written, where `high` is the default.
-        eta: of the search by `efficiency`.
-        acquisition: the least expected cost, or the largest expected improvement on the best s that was run.
-
-    Raises:
-        BadInput: a start-up below 0, probe or window below 2, eta outside (0, 1).
-    """
-
-    startup_s: float = 0.0
-    probe: int = 5
-    window: int = 50
-    search: amdahl.Search | None = None
-    eta: float = 0.95
-    acquisition: Literal["cost", "improvement"] = "cost"
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.startup_s) and self.startup_s >= 0):
-            raise BadInput(f"startup_s is {self.startup_s!r}: wanted a finite number from 0 on")
-        if self.probe < 2 or self.window < 2 or not 0 < self.eta < 1:
-            raise BadInput(f"{self}: wanted probe and window from 2, eta between 0 and 1")
-
-
-@dataclass(frozen=True, slots=True)
 class AmdahlGP:
-    """The published optimiser; see the tables above.
+    """The published optimiser, its misprints (M1 to M9 above) corrected, with guards:
+
+    G1   p within [0, 0.999]: it is negative in the source's own data, and at 1 s* is infinite
+    G2   a run at s = 1 leaves p: every p gives its time
+    G3   |ln gamma| < 0.1 leaves k, as does T_scale <= 0; k within [0, 3]
+    G4   P is at least 5 % of the law
+    G5   a window that is empty (p < 0.5, or s_max below it) is what is left of it, at least one s
+    G6   without a run at s = 1, T1 is what p = 0.9 makes of the first run, until there is one
+    G7   T1 is at least 5 % of T_base, whatever C
 
     Args:
         as_written: with the misprints M1 to M9 (guarded all the same), to compare with.
-        settings: see Written.
+        settings: see AmdahlSettings.
         runs: of the window, oldest first.
         p, k, t1_s: parameters of the law; None where unknown.
         measured: T1 is from a run at s = 1.
@@ -104,7 +88,7 @@ class AmdahlGP:
     """
 
     as_written: bool = False
-    settings: Written = field(default_factory=Written)
+    settings: AmdahlSettings = field(default_factory=AmdahlSettings)
     runs: tuple[Run, ...] = ()
     p: float | None = None
     k: float = 1.0
@@ -135,20 +119,23 @@ class AmdahlGP:
         noise = self.residual.noise(self._law(s, gamma))
         return estimate_of(float(mu[0]), float(variance[0]) + noise**2, len(self.runs))
 
-    def choose(self, gamma: float, load: float, s_max: int, urgency: float = 1.0) -> Choice:
-        """The parallelism from 1 to s_max with the least expected P^urgency sqrt(s); first the baseline, then the probe.
+    def choose(
+        self, gamma: float, load: float, s_max: int, urgency: float = 1.0, objective: Objective = "cost"
+    ) -> Choice:
+        """The parallelism from 1 to s_max with the least expected cost; first the baseline, then the probe.
 
         Args:
             gamma: size of the input over the baseline's.
             load: parallelism of what runs beside it.
             s_max: what there is room for.
             urgency: a: 0.5 counts money (P s), 1 is the published rule, above it time counts more.
+            objective: `cost` is P^urgency sqrt(s), as published; `makespan` is P alone.
 
         Raises:
-            BadInput: s_max below 1, gamma not positive, load negative, urgency not positive.
+            BadInput: s_max below 1, gamma or urgency not positive, load negative, an unknown objective.
         """
         checked(gamma, load, s_max)
-        checked_urgency(urgency)
+        checked_goal(urgency, objective)
         if self.residual is None:
             return Choice(1, None, "nothing is known yet: the baseline, one task")
         if s_max == 1:
@@ -156,12 +143,57 @@ class AmdahlGP:
         elif self.p is None:
             s, reason = min(self.settings.probe, int(s_max)), "probe: the parallel part is not known yet"
         else:
-            s, reason = self._optimised(self.p, gamma, load, int(s_max), urgency)
-        return Choice(s, self.predict(s, gamma, load).mean, reason)
+            s, reason = self._optimised(self.p, gamma, load, int(s_max), urgency, objective)
+        return Choice(s, self.predict(s, gamma, load).mean, reason + self._missing())
 
-    def _optimised(self, p: float, gamma: float, load: float, s_max: int, urgency: float) -> tuple[int, str]:
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads, for the history: plain values."""
+        return {
+            "model": "AmdahlGP",
+            "as_written": self.as_written,
+            "settings": asdict(self.settings),
+            "runs": rows_of(self.runs),
+            "p": self.p,
+            "k": self.k,
+            "t1_s": self.t1_s,
+            "measured": self.measured,
+            "kept_s": list(self.kept_s),
+            "kernel": list(self.residual.process.kernel) if self.residual else None,
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> AmdahlGP:
+        """Return the model that `to_json` was asked of: it predicts and chooses the same.
+
+        Raises:
+            BadInput: it is not what `to_json` gives.
+        """
+        return restored("AmdahlGP", kept, cls._read)
+
+    @classmethod
+    def _read(cls, kept: Mapping[str, Any]) -> AmdahlGP:
+        from shaper.models.gp import Kernel
+
+        model = cls(
+            bool(kept["as_written"]),
+            AmdahlSettings(**kept["settings"]),
+            runs_of(kept["runs"]),
+            None if kept["p"] is None else float(kept["p"]),
+            float(kept["k"]),
+            None if kept["t1_s"] is None else float(kept["t1_s"]),
+            bool(kept["measured"]),
+            tuple(map(float, kept["kept_s"])),
+        )
+        if len(model.kept_s) != len(model.runs) or not all(map(math.isfinite, (model.k, *model.kept_s))):
+            raise BadInput(f"{len(model.runs)} runs, k = {model.k} and the residuals {model.kept_s}")
+        return model._with_residual(Kernel.of(*kept["kernel"]), search=False) if model.runs else model
+
+    def _optimised(
+        self, p: float, gamma: float, load: float, s_max: int, urgency: float, objective: Objective
+    ) -> tuple[int, str]:
         from shaper.models import decision  # numpy is needed from the first run on only
 
+        goal = decision.Goal.of(objective, urgency)
         best = self.best(gamma)
         search: amdahl.Search = self.settings.search or ("high" if self.as_written else "all")
         low, high = amdahl.window(search, best, amdahl.efficient(p, self.settings.eta), s_max)
@@ -170,16 +202,15 @@ class AmdahlGP:
         mu, var = self._log_times([(float(each), gamma, load) for each in s])
         if self.as_written:
             mu, var = mu + var / 2.0, 0.0 * var  # M8
-        costs = decision.log_costs(mu, var, s, urgency)
-        reason = "least expected cost"
-        found = decision.least(costs)
+        costs = goal.log_costs(mu, var, s)
+        found, reason = decision.least(costs), "least expected cost"
         if self.settings.acquisition == "improvement":
             known = [run.s - low for run in self.runs if low <= run.s <= high]
-            gains = decision.improvements(mu, var, s, urgency, min(costs[known])) if known else costs * 0.0
-            if gains.max() > 1e-4:
+            gains = goal.improvements(mu, var, s, min(costs[known])) if known else costs * 0.0
+            if gains.max() > decision.WORTHWHILE:
                 found, reason = decision.least(-gains), f"largest expected improvement, {gains.max():.1%}"
         limits = f"s* = {best:.3g}, searched {low} to {high}"
-        return found + low - 1, f"{reason}; Amdahl p = {p:.2f}, k = {self.k:.2f}, {limits}{self._tuned()}"
+        return found + low - 1, f"{reason}; Amdahl p = {p:.2f}, k = {self.k:.2f}, {limits}"
 
     def best(self, gamma: float = 1.0) -> float:
         """s* of the law, not rounded: p / (1 - p) as written (M7), else equation (4)."""
@@ -189,10 +220,12 @@ class AmdahlGP:
         t1_s, size = self.t1_s or 1.0, self._size(gamma)
         return amdahl.optimum(self.settings.startup_s + size * (1.0 - p) * t1_s, size * p * t1_s)
 
-    def _tuned(self) -> str:
-        if self.residual is None or self.residual.by_sklearn is not False:
+    def _missing(self) -> str:
+        if self.residual is None or not self.residual.missing:
             return ""
-        return " (kernel from a grid: scikit-learn is not installed, pip install shaper[models])"
+        from shaper.models.gp import MISSING
+
+        return f" (the kernel of the Gaussian process is not fitted: {MISSING})"
 
     def _size(self, gamma: float) -> float:
         """gamma^k, within what can be computed with."""
@@ -208,7 +241,8 @@ class AmdahlGP:
             return {}
         startup_s = 0.0 if self.as_written else self.settings.startup_s
         worked_s = max(run.wall_s - startup_s, _LEAST_PART * run.wall_s) / self._size(run.gamma)
-        return {"t1_s": worked_s / amdahl.time_s(run.s, _USUAL_PART, 1.0) if run.s > 1 else worked_s, "measured": run.s == 1}
+        part = 1.0 if run.s == 1 else amdahl.time_s(run.s, _USUAL_PART, 1.0)
+        return {"t1_s": worked_s / part, "measured": run.s == 1}
 
     def _part(self, run: Run) -> float | None:
         """p after a run: equation (2), retention (M2, M3), G1 and G2."""
@@ -217,7 +251,9 @@ class AmdahlGP:
         size = run.gamma if self.as_written else self._size(run.gamma)
         found = amdahl.parallel_part(run.s, run.wall_s, self.t1_s, self.settings.startup_s, size)
         found = min(max(found, 0.0), _MOST_PARALLEL)
-        alpha = _RETENTION_WRITTEN if self.as_written else _RETENTION
+        alpha = self.settings.retention
+        if alpha is None:
+            alpha = _RETENTION_WRITTEN if self.as_written else _RETENTION
         return found if self.p is None else alpha * self.p + (1.0 - alpha) * found
 
     def _exponent(self, run: Run) -> float:
@@ -250,13 +286,14 @@ class AmdahlGP:
         law_s = points_of([(self._law(s, gamma), 0.0, 0.0) for s, gamma, _ in rows])[:, 0]
         return self.residual.log_times(law_s, points_of(rows))
 
-    def _with_residual(self) -> AmdahlGP:
+    def _with_residual(self, kernel: Kernel | None = None, search: bool = True) -> AmdahlGP:
         """The process on R as kept, or on R anew (M5)."""
+        from shaper.models.gp import Kernel
         from shaper.models.residual import fitted, points_of
 
         points = points_of([run.point for run in self.runs])
-        if self.as_written:
-            left = self.kept_s
-        else:
+        left = self.kept_s
+        if not self.as_written:
             left = tuple(math.log(run.wall_s / self._law(run.s, run.gamma)) for run in self.runs)
-        return replace(self, residual=fitted(points, points_of([(r, 0.0, 0.0) for r in left])[:, 0], not self.as_written, self.residual))
+        start = kernel or (self.residual.process.kernel if self.residual else Kernel())
+        return replace(self, residual=fitted(points, left, not self.as_written, start, search))

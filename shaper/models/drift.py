@@ -9,9 +9,9 @@
     z   = sign(e) (8 d + 1) / (8 d + 3) sqrt(d ln(1 + (e / sd)^2 / d))           (1; D. L. Wallace, 1959)
     S+ <- max(0, S+ + z - 1),   S- <- max(0, S- - z - 1),   a change where either exceeds 4.5    (2; E. S. Page, 1954)
 
-One run of twice the usual time is a change at once; one of 1.2 times only if the next agrees. With normal errors a false
-alarm comes once in some 20,000 runs. What has changed is believed to be the amount of work first and its shape less
-(usl.py): an earlier regime goes on to tell how time depends on s, so that a false alarm costs little.
+One run of twice the usual time is a change at once; one of 1.2 times only if the next agrees. With normal errors a
+false alarm comes once in some 20,000 runs. What has changed is believed to be the amount of work first and its shape
+less (usl.py): an earlier regime goes on to tell how time depends on s, so that a false alarm costs little.
 """
 
 from __future__ import annotations

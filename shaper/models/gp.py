@@ -11,56 +11,79 @@
     var    = v - k(q, x) (k(x, x) + w I)^-1 k(x, q), without the noise      (3; eq. 2.26)
     ln p(y)= -y^T (k + w I)^-1 y / 2 - ln |k + w I| / 2 - n ln(2 pi) / 2    (4; eq. 2.30)
 
-The kernel is the one with the largest (4), found by scikit-learn from the last kernel on (warm start, no restarts);
-without scikit-learn, by the best of a grid with one length for all inputs. Only its five numbers are kept.
+The kernel is the one with the largest (4), found by scikit-learn from the last kernel on (warm start, no restarts).
+Only its five numbers are kept: (1) to (4) are computed here, so that a kept model is read back without another search.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import product
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from shaper.errors import BadInput
+
 Array = NDArray[np.float64]
 _AMPLITUDE2, _LENGTH, _NOISE2 = (1e-2, 1e3), (0.3, 20.0), (0.25, 4.0)  # bounds
 _FAR = 20.0  # logarithms beyond this are taken as this
-_GRID_AMPLITUDE2, _GRID_LENGTH, _GRID_NOISE2 = (0.3, 1.0, 3.0, 10.0, 100.0), (0.5, 1.5, 5.0), (0.5, 1.0, 2.0)
+
+MISSING = "scikit-learn is not installed, pip install shaper[models]"
 
 
 class Kernel(NamedTuple):
-    """The parameters of (1) and the noise."""
+    """The parameters of (1) and the noise; all above 0."""
 
     amplitude2: float = 1.0
     lengths: tuple[float, ...] = (1.0, 1.0, 1.0)
     noise2: float = 1.0
 
+    @classmethod
+    def of(cls, amplitude2: float, lengths: Sequence[float], noise2: float) -> Kernel:
+        """Read a kernel back from JSON.
+
+        Raises:
+            BadInput: a parameter is missing, not positive, or not finite.
+        """
+        kernel = cls(float(amplitude2), tuple(map(float, lengths)), float(noise2))
+        if len(kernel.lengths) != 3 or not all(0 < each < math.inf for each in (amplitude2, *lengths, noise2)):
+            raise BadInput(f"{kernel} is no kernel: wanted three lengths, everything finite and above 0")
+        return kernel
+
 
 def coordinates(points: Array) -> Array:
     """Inputs of a process at (s, gamma, load), (n, 3): logarithms, because what matters about each is its factor."""
     s, gamma, load = points.T
-    return np.clip(np.column_stack([np.log(s), np.log(gamma), np.log1p(load)]), -_FAR, _FAR)
+    return np.column_stack([np.clip(each, -_FAR, _FAR) for each in (np.log(s), np.log(gamma), np.log1p(load))])
 
 
-def tuned(x: Array, y: Array, start: Kernel) -> tuple[Kernel, bool]:
-    """Return the kernel with the largest (4), and whether scikit-learn found it.
+def installed() -> bool:
+    """Whether scikit-learn is there, without importing it: that takes a second."""
+    return find_spec("sklearn") is not None
+
+
+def tuned(x: Array, y: Array, start: Kernel) -> Kernel | None:
+    """Return the kernel with the largest (4); None where there is no scikit-learn.
 
     Args:
         x: (n, 3), of the order of one.
         y: (n,), of the order of one.
         start: where the search begins.
     """
+    if not installed():
+        return None
     try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor, kernels
+        from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
+        from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # type: ignore[import-untyped]
     except ImportError:
-        return _best_of_grid(x, y), False
+        return None
     kernel = kernels.ConstantKernel(start.amplitude2, _AMPLITUDE2) * kernels.Matern(
         start.lengths, _LENGTH, nu=2.5
     ) + kernels.WhiteKernel(start.noise2, _NOISE2)
@@ -69,19 +92,13 @@ def tuned(x: Array, y: Array, start: Kernel) -> tuple[Kernel, bool]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = GaussianProcessRegressor(kernel, n_restarts_optimizer=0).fit(x, y).kernel_
     lengths = tuple(float(length) for length in np.atleast_1d(found.k1.k2.length_scale))
-    return Kernel(float(found.k1.k1.constant_value), lengths, float(found.k2.noise_level)), True
+    return Kernel(float(found.k1.k1.constant_value), lengths, float(found.k2.noise_level))
 
 
 @lru_cache(maxsize=1)
 def _blas() -> ThreadpoolController:
-    """The linear algebra that scikit-learn uses: for 50 points, waking its threads takes ten times what they compute."""
+    """The linear algebra that scikit-learn uses: for 50 points, waking its threads takes longer than computing."""
     return ThreadpoolController()
-
-
-def _best_of_grid(x: Array, y: Array) -> Kernel:
-    grid = product(_GRID_AMPLITUDE2, _GRID_LENGTH, _GRID_NOISE2)
-    kernels = [Kernel(amplitude2, (length,) * x.shape[1], noise2) for amplitude2, length, noise2 in grid]
-    return max(kernels, key=lambda kernel: Process.of(x, y, kernel).log_likelihood)
 
 
 def noise_alone(y: Array) -> float:
@@ -103,8 +120,8 @@ class Process:
     @classmethod
     def of(cls, x: Array, y: Array, kernel: Kernel) -> Process:
         """Condition on what was seen."""
-        lower = np.linalg.cholesky(_covariance(x, x, kernel) + kernel.noise2 * np.eye(len(y)))
-        return cls(x, kernel, lower, np.linalg.solve(lower, y))
+        lower = np.linalg.cholesky(_covariance(x, x, kernel) + kernel.noise2 * np.eye(len(y))).astype(np.float64)
+        return cls(x, kernel, lower, np.linalg.solve(lower, y).astype(np.float64))
 
     @property
     def log_likelihood(self) -> float:
@@ -115,7 +132,7 @@ class Process:
 
     def at(self, q: Array) -> tuple[Array, Array]:
         """Mean and variance at q, equations (2) and (3): (m,) each."""
-        across = np.linalg.solve(self.lower, _covariance(self.x, q, self.kernel))
+        across = np.linalg.solve(self.lower, _covariance(self.x, q, self.kernel)).astype(np.float64)
         return across.T @ self.whitened, np.maximum(self.kernel.amplitude2 - (across * across).sum(0), 0.0)
 
 
@@ -123,4 +140,5 @@ def _covariance(x: Array, q: Array, kernel: Kernel) -> Array:
     """Equation (1) between all pairs, (n, m)."""
     apart = (x[:, None, :] - q[None, :, :]) / np.asarray(kernel.lengths)
     d = math.sqrt(5.0) * np.sqrt((apart * apart).sum(-1))
-    return kernel.amplitude2 * (1.0 + d + d * d / 3.0) * np.exp(-d)
+    covariance: Array = kernel.amplitude2 * (1.0 + d + d * d / 3.0) * np.exp(-d)
+    return covariance

@@ -6,33 +6,46 @@
     a Gaussian process on the logarithm of what the law leaves over                    gp.py, surface.py
     least expected cost T^a sqrt(s) over every s, or an exploring rule                 decision.py
 
-The model is a value: `updated` returns another. The order of runs matters in three ways only: for changes, for which runs
-a full window keeps, and (slightly) for where the search for a kernel begins.
+The model is a value: `updated` returns another. The order of runs matters in three ways only: for changes, for which
+runs a full window keeps, and (slightly) for where the search for a kernel begins.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from shaper.errors import BadInput
 from shaper.models.drift import Watch, earlier_regime, surprise
-from shaper.models.runs import Choice, Estimate, Run, checked, checked_urgency
+from shaper.models.runs import (
+    Choice,
+    Estimate,
+    Objective,
+    Run,
+    checked,
+    checked_goal,
+    restored,
+    rows_of,
+    runs_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shaper.models.decision import Array
     from shaper.models.surface import Surface
 
 _EARLIER_REGIMES = 4  # so many regimes before today's are remembered
 _CHANGES_KEPT = 10
-# One task teaches nothing about more, so a straggling probe would be believed for ever: where two cost at most this much
-# more (in logarithms), they are run once before one is settled for.
+# One task teaches nothing about more, so a straggling probe would be believed for ever: where two cost at most this
+# much more (in logarithms), they are run once before one is settled for.
 _SECOND_LOOK = 0.1
 _EARLY = 8  # runs of a regime until which near ties are decided by what they teach
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ParallelismSettings:
     """What may be set, and need not.
 
     Args:
@@ -66,7 +79,7 @@ class ParallelismModel:
     """The default model of parallelism; empty: chooses s = 1, then the probe, then optimises.
 
     Args:
-        settings: see Settings.
+        settings: see ParallelismSettings.
         runs: those remembered, oldest first.
         regimes: of each run, a number; that of the last is today's.
         watch: for changes.
@@ -75,7 +88,7 @@ class ParallelismModel:
         surface: what was learnt from the runs.
     """
 
-    settings: Settings = field(default_factory=Settings)
+    settings: ParallelismSettings = field(default_factory=ParallelismSettings)
     runs: tuple[Run, ...] = ()
     regimes: tuple[int, ...] = ()
     watch: Watch = field(default_factory=Watch)
@@ -85,12 +98,12 @@ class ParallelismModel:
 
     def updated(self, run: Run) -> ParallelismModel:
         """Return the model after one more run."""
-        from shaper.models.surface import learnt  # numpy is needed from the first run on only
+        from shaper.models.gp import Kernel  # numpy is needed from the first run on only
+        from shaper.models.surface import learnt
 
         regimes, watch, changes = self._placed(run)
         runs, regimes = _kept((*self.runs, run), regimes, self.settings.window)
-        kernel = self.surface.kernel if self.surface else None
-        surface = learnt(runs, _numbered(regimes), kernel)
+        surface = learnt(runs, _numbered(regimes), self.surface.kernel if self.surface else Kernel())
         return replace(
             self, runs=runs, regimes=regimes, watch=watch, seen=self.seen + 1, changes=changes, surface=surface
         )
@@ -104,69 +117,125 @@ class ParallelismModel:
         checked(gamma, load, s, "s")
         return self.surface.estimate((s, gamma, load)) if self.surface else Estimate(None, None, 0)
 
-    def choose(self, gamma: float, load: float, s_max: int, urgency: float = 1.0) -> Choice:
-        """The parallelism from 1 to s_max with the least expected T^urgency sqrt(s).
+    def choose(
+        self, gamma: float, load: float, s_max: int, urgency: float = 1.0, objective: Objective = "cost"
+    ) -> Choice:
+        """The best parallelism from 1 to s_max; first the baseline, then the probe.
 
         Args:
             gamma: size of the input over the baseline's.
             load: parallelism of what runs beside it.
             s_max: what there is room for.
-            urgency: 0.5 counts money (T s), 1 is the published rule, above it time counts more; infinity: time alone.
+            urgency: of the cost: 0.5 counts money (T s), 1 is the published rule, above it time counts more.
+            objective: `cost` takes the least expected T^urgency sqrt(s), for stages or jobs that compete; `makespan`
+                the most tasks that are not known to be slower than fewer, for a stage that has the workers to itself.
 
         Raises:
-            BadInput: s_max below 1, gamma not positive, load negative, urgency not positive.
+            BadInput: s_max below 1, gamma or urgency not positive, load negative, an unknown objective.
         """
         checked(gamma, load, s_max)
-        checked_urgency(urgency)
+        checked_goal(urgency, objective)
         if self.surface is None:
             return Choice(1, None, "nothing is known yet: the baseline, one task")
-        s, reason = self._chosen(self.surface, gamma, load, int(s_max), urgency)
-        return Choice(s, self.surface.estimate((s, gamma, load)).mean, reason)
+        s, reason = self._probe(int(s_max)) or self._optimised(
+            self.surface, gamma, load, int(s_max), urgency, objective
+        )
+        return Choice(s, self.surface.estimate((s, gamma, load)).mean, f"{reason}; {self._known(self.surface)}")
 
-    def _chosen(self, surface: Surface, gamma: float, load: float, s_max: int, urgency: float) -> tuple[int, str]:
-        from shaper.models import decision
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads, for the history: plain values."""
+        return {
+            "model": "ParallelismModel",
+            "settings": asdict(self.settings),
+            "runs": rows_of(self.runs),
+            "regimes": list(self.regimes),
+            "watch": asdict(self.watch),
+            "seen": self.seen,
+            "changes": list(self.changes),
+            "kernel": list(self.surface.kernel) if self.surface else None,
+        }
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> ParallelismModel:
+        """Return the model that `to_json` was asked of: it predicts and chooses the same.
+
+        Raises:
+            BadInput: it is not what `to_json` gives.
+        """
+        return restored("ParallelismModel", kept, cls._read)
+
+    @classmethod
+    def _read(cls, kept: Mapping[str, Any]) -> ParallelismModel:
+        from shaper.models.gp import Kernel
+        from shaper.models.surface import learnt
+
+        runs, regimes = runs_of(kept["runs"]), tuple(map(int, kept["regimes"]))
+        if len(runs) != len(regimes) or min(regimes, default=0) < 0:
+            raise BadInput(f"{len(runs)} runs of the regimes {regimes}")
+        surface = learnt(runs, _numbered(regimes), Kernel.of(*kept["kernel"]), search=False) if runs else None
+        seen, changes = int(kept["seen"]), tuple(map(int, kept["changes"]))
+        return cls(
+            ParallelismSettings(**kept["settings"]), runs, regimes, Watch(**kept["watch"]), seen, changes, surface
+        )
+
+    def _probe(self, s_max: int) -> tuple[int, str] | None:
+        """What to run before there is anything to optimise: room for one, or so far only one parallelism."""
         if s_max == 1:
             return 1, "there is room for one"
         known = {run.s for run in self.runs}
-        if len(known) == 1:
-            (only,) = known
-            s = min(self.settings.probe if only == 1 else max(1, only // self.settings.probe), s_max)
-            if s != only:
-                return s, f"probe: so far only s = {only} was run"
+        if len(known) > 1:
+            return None
+        (only,) = known
+        s = min(self.settings.probe if only == 1 else max(1, only // self.settings.probe), s_max)
+        return (s, f"probe: so far only s = {only} was run") if s != only else None
+
+    def _optimised(
+        self, surface: Surface, gamma: float, load: float, s_max: int, urgency: float, objective: Objective
+    ) -> tuple[int, str]:
+        from shaper.models import decision
+
         points = decision.candidates(gamma, load, s_max)
+        every_s, goal = points[:, 0], decision.Goal.of(objective, urgency)
         mu, var = surface.log_times(points)
-        costs = decision.log_costs(mu, var, points[:, 0], urgency)
-        explore = self.settings.explore
-        if explore == "thompson":
+        costs = goal.log_costs(mu, var, every_s)
+        if self.settings.explore == "thompson":
             import numpy as np
 
-            rng = np.random.default_rng([self.settings.seed, self.seen])
-            drawn = surface.drawn(points, rng)
-            s = decision.least(decision.log_costs(drawn, 0.0 * drawn, points[:, 0], urgency))
-            return s, f"least cost of a curve drawn from what is believed; {self._known(surface)}"
-        if explore == "improvement":
-            best = min(costs[s - 1] for s in known if s <= s_max)
-            gains = decision.improvements(mu, var, points[:, 0], urgency, best)
-            if gains.max() > 1e-4:
-                return decision.least(-gains), f"largest expected improvement, {gains.max():.1%}; {self._known(surface)}"
+            drawn = surface.drawn(points, np.random.default_rng([self.settings.seed, self.seen]))
+            return decision.least(goal.log_costs(drawn, 0.0 * drawn, every_s)), "least cost of a curve that may be"
+        if self.settings.explore == "improvement":
+            known = [run.s - 1 for run in self.runs if run.s <= s_max]
+            gains = goal.improvements(mu, var, every_s, min(costs[known or [0]]))
+            if gains.max() > decision.WORTHWHILE:
+                return decision.least(-gains), f"largest expected improvement, {gains.max():.1%}"
+        if objective == "makespan":
+            s = decision.most_not_slower(mu, var, self.settings.tie)
+            return s, "more are slower" if s < s_max else "more are not known to be slower"
+        return self._cheapest(costs)
+
+    def _cheapest(self, costs: Array) -> tuple[int, str]:
+        """The least of the costs (s_max,); while little is known, what teaches more at no cost that matters."""
+        from shaper.models import decision
+
         s = decision.least(costs)
         if s == 1 and costs[1] < costs[0] + _SECOND_LOOK and sum(run.s > 1 for run in self.runs) < 2:
-            return 2, f"one task seems best, which only a second look at more can confirm; {self._known(surface)}"
+            return 2, "one task seems best, which only a second look at more can confirm"
         today = [run.s for run, regime in zip(self.runs, self.regimes, strict=True) if regime == self.regimes[-1]]
         if self.settings.tie and len(today) < _EARLY:
             other = decision.least_known(costs, self.settings.tie, today)
             if other != s:
-                return other, f"as good as s = {s} and less known; {self._known(surface)}"
-        return s, f"least expected cost; {self._known(surface)}"
+                return other, f"as good as s = {s} and less known"
+        return s, "least expected cost"
 
     def _known(self, surface: Surface) -> str:
         """Which model spoke, in words."""
+        from shaper.models.gp import MISSING
+
         text = f"law fitted to {len(self.runs)} runs, {surface.curve.serial:.0%} of a baseline serial"
         if surface.process is not None:
             text += ", Gaussian process on what it leaves over"
-        if surface.by_sklearn is False:
-            text += " (its kernel from a grid: scikit-learn is not installed, pip install shaper[models])"
+        if surface.missing:
+            text += f" (without a Gaussian process: {MISSING})"
         if self.changes:
             text += f", changed at run {self.changes[-1]}"
         return text
@@ -199,15 +268,13 @@ class ParallelismModel:
 
 
 def _numbered(regimes: tuple[int, ...]) -> list[int]:
-    """Regimes as the surface wants them: 0 is that of the last run, the others follow by age."""
+    """Regimes as the surface wants them: 0 is that of the last run, the others follow by age; () has none."""
     order = [regimes[-1], *sorted(set(regimes) - {regimes[-1]})]
     return [order.index(regime) for regime in regimes]
 
 
-def _kept(
-    runs: tuple[Run, ...], regimes: tuple[int, ...], window: int
-) -> tuple[tuple[Run, ...], tuple[int, ...]]:
-    """Forget runs of a regime of too many, then, over the window, the oldest of the parallelism that was run most often.
+def _kept(runs: tuple[Run, ...], regimes: tuple[int, ...], window: int) -> tuple[tuple[Run, ...], tuple[int, ...]]:
+    """Forget the runs of a regime too many; over the window, the oldest of the parallelism that was run most often.
 
     The baseline and the probe are run once: a window of the latest runs would forget what tells their curve.
     """

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaper.models.gp import Array, Kernel, Process, coordinates, tuned
+from shaper.models.gp import Array, Kernel, Process, coordinates, installed, tuned
 
 _USUAL = 0.05  # size of a residual of ln T
 _FEW = 4  # runs below which the kernel is not sought
 _LEAST_PART = 0.05  # G4
-_SPREAD, _FAR = 3.0, 1e6  # inputs as written are divided so that the largest seen is the one; larger than the other is as far
+_SPREAD, _FAR = 3.0, 1e6  # inputs as written are divided so that the largest seen is the one, and are at most the other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,14 +25,14 @@ class Residual:
         scale: size of the residuals, in seconds, or in ln T with `logs`.
         logs: residuals and inputs are logarithms (M9).
         input_scale: what inputs are divided by, (3,).
-        by_sklearn: whether scikit-learn found the kernel; None where none was sought.
+        missing: there is no scikit-learn, so that nobody sought the kernel.
     """
 
     process: Process
     scale: float
     logs: bool
     input_scale: Array
-    by_sklearn: bool | None
+    missing: bool
 
     def log_times(self, law_s: Array, points: Array) -> tuple[Array, Array]:
         """Mean and variance of ln P, (n,) each, for the law's times (n,) at points (n, 3); without the noise."""
@@ -49,22 +49,22 @@ class Residual:
         return size if self.logs else math.sqrt(math.log1p((size / time_s) ** 2))
 
 
-def fitted(points: Array, left: Array, logs: bool, before: Residual | None) -> Residual:
+def fitted(points: Array, left: Sequence[float], logs: bool, kernel: Kernel, search: bool = True) -> Residual:
     """Learn what the law left over.
 
     Args:
         points: (s, gamma, load) of each run, (n, 3).
         left: (n,), in seconds, or in ln T with `logs`.
         logs: see Residual.
-        before: where the search for a kernel begins.
+        kernel: where the search for a kernel begins.
+        search: without, the kernel is taken as it is.
     """
+    r = np.array(left)
     input_scale = np.ones(3) if logs else np.maximum(points.max(0), 1e-9) / _SPREAD
-    scale = _USUAL if logs else max(float(np.sqrt(np.mean(left**2))), 1e-9 * float(np.abs(left).max()), 1e-300)
-    x, y = _inputs(points, logs, input_scale), np.clip(left / scale, -1e3, 1e3)
-    kernel, by_sklearn = (before.process.kernel, before.by_sklearn) if before else (Kernel(), None)
-    if len(left) >= _FEW:
-        kernel, by_sklearn = tuned(x, y, kernel)
-    return Residual(Process.of(x, y, kernel), scale, logs, input_scale, by_sklearn)
+    scale = _USUAL if logs else max(float(np.sqrt(np.mean(r**2))), 1e-9 * float(np.abs(r).max()), 1e-300)
+    x, y = _inputs(points, logs, input_scale), np.clip(r / scale, -1e3, 1e3)
+    found = tuned(x, y, kernel) if search and len(r) >= _FEW else kernel
+    return Residual(Process.of(x, y, found or kernel), scale, logs, input_scale, found is None or not installed())
 
 
 def points_of(rows: Sequence[tuple[float, float, float]]) -> Array:

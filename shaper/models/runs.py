@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any, Literal, TypeVar
 
 from shaper.errors import BadInput
+
+Objective = Literal["cost", "makespan"]
+Model = TypeVar("Model")
 
 _UPPER = 1.645  # 95 % of a normal distribution lie below so many standard deviations
 _LEAST_S, _MOST_S = 1e-12, 1e15  # what can be a duration, and be computed with
@@ -84,14 +89,16 @@ def checked(gamma: float, load: float, s: int, name: str = "s_max") -> None:
         raise BadInput(f"load is {load!r}: the parallelism of what runs beside it is 0 or more")
 
 
-def checked_urgency(urgency: float) -> None:
-    """Refuse an urgency that is not positive; infinity is one (time alone counts).
+def checked_goal(urgency: float, objective: str) -> None:
+    """Refuse an urgency that is not a positive number, and an objective that does not exist.
 
     Raises:
-        BadInput: zero, negative, or not a number.
+        BadInput: either.
     """
-    if not urgency > 0:
-        raise BadInput(f"urgency is {urgency!r}: wanted more than 0 (0.5 money, 1 the rule, infinity time alone)")
+    if not (math.isfinite(urgency) and urgency > 0):
+        raise BadInput(f"urgency is {urgency!r}: wanted a finite number above 0 (0.5 money, 1 the rule, 2 time)")
+    if objective not in ("cost", "makespan"):
+        raise BadInput(f"objective is {objective!r}: wanted cost or makespan")
 
 
 def estimate_of(log_mean: float, variance: float, n: int) -> Estimate:
@@ -102,3 +109,27 @@ def estimate_of(log_mean: float, variance: float, n: int) -> Estimate:
 def seconds(log_s: float) -> float:
     """The exponential, finite and positive whatever the argument."""
     return math.exp(min(max(log_s, -_LARGEST), _LARGEST))
+
+
+def rows_of(runs: Sequence[Run]) -> list[list[float]]:
+    """Runs as JSON has them: [s, gamma, load, wall_s] each."""
+    return [[int(run.s), float(run.gamma), float(run.load), float(run.wall_s)] for run in runs]
+
+
+def runs_of(rows: Sequence[Sequence[Any]]) -> tuple[Run, ...]:
+    """The inverse of `rows_of`."""
+    return tuple(Run(*row) for row in rows)
+
+
+def restored(name: str, kept: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Model]) -> Model:
+    """Read a model back from what its `to_json` gave.
+
+    Raises:
+        BadInput: it is of another model, or something is missing or impossible.
+    """
+    try:
+        if kept["model"] != name:
+            raise BadInput(f"it is of {kept['model']!r}, not {name!r}")
+        return read(kept)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"not a kept model of parallelism, forget it: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""What a model of parallelism has learnt: the fitted law and, where the data depart from it, a Gaussian process on ln T."""
+"""What a model of parallelism has learnt: the law and, where the data depart from it, a Gaussian process on ln T."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shaper.models.gp import Array, Kernel, Process, coordinates, noise_alone, tuned
+from shaper.models.gp import Array, Kernel, Process, coordinates, installed, noise_alone, tuned
 from shaper.models.runs import Estimate, Run, estimate_of
 from shaper.models.usl import Curve, fit
 
@@ -26,14 +26,14 @@ class Surface:
         curve: the law.
         process: what it leaves over, in units of the curve's noise; None where that is noise.
         kernel: of the process, found last; the next search begins there.
-        by_sklearn: whether scikit-learn found it; None where no search was made.
+        missing: there is no scikit-learn, hence no process.
         n: runs behind it.
     """
 
     curve: Curve
     process: Process | None
     kernel: Kernel
-    by_sklearn: bool | None
+    missing: bool
     n: int
 
     def log_times(self, points: Array, regime: int = 0) -> tuple[Array, Array]:
@@ -47,12 +47,9 @@ class Surface:
         return mean + noise * more, variance + noise**2 * unsure
 
     def drawn(self, points: Array, rng: np.random.Generator) -> Array:
-        """One possible ln T at points, (n,): parameters of the law drawn from their posterior, the process at its mean."""
-        mean, jacobian = self.curve.log_times(points)
-        away = jacobian @ rng.multivariate_normal(np.zeros(len(self.curve.theta)), self.curve.covariance)
-        return mean + away if self.process is None else mean + away + self.curve.noise * self.process.at(
-            coordinates(points)
-        )[0]
+        """One possible ln T at points, (n,): parameters of the law from their posterior, the process at its mean."""
+        theta = rng.multivariate_normal(np.zeros(len(self.curve.theta)), self.curve.covariance)
+        return self.log_times(points)[0] + self.curve.log_times(points)[1] @ theta
 
     def estimate(self, point: tuple[float, float, float]) -> Estimate:
         """What one run at a point is expected to take."""
@@ -65,26 +62,27 @@ class Surface:
         return math.log(run.wall_s) - float(mean[0]), math.sqrt(float(variance[0]) + self.curve.noise**2)
 
 
-def learnt(runs: Sequence[Run], regimes: Sequence[int], kernel: Kernel | None) -> Surface:
+def learnt(runs: Sequence[Run], regimes: Sequence[int], kernel: Kernel, search: bool = True) -> Surface:
     """Fit law and process to runs, at least one.
 
     Args:
         runs: any order.
         regimes: of each run: 0 today's, 1 ... J earlier ones.
         kernel: where the search for the process's kernel begins.
+        search: without, the kernel is taken as it is.
     """
     points = np.array([run.point for run in runs])
     times_s = np.array([run.wall_s for run in runs])
     labels = np.array(regimes)
     curve = fit(points, times_s, labels, np.where(labels == 0, 1.0, _EARLIER_COUNTS))
-    start = kernel or Kernel()
-    if len(runs) < _FEW:
-        return Surface(curve, None, start, None, len(runs))
+    if len(runs) < _FEW or not installed():
+        return Surface(curve, None, kernel, not installed(), len(runs))
     left = (np.log(times_s) - curve.log_times(points, labels)[0]) / curve.noise
     left = np.clip(left, -_STRAGGLER, _STRAGGLER)
     x = coordinates(points)
-    found, by_sklearn = tuned(x, left, start)
+    found = tuned(x, left, kernel) if search else kernel
+    if found is None:
+        return Surface(curve, None, kernel, True, len(runs))
     process = Process.of(x, left, found)
     speaks = process.log_likelihood - noise_alone(left) >= _WORTH
-    return Surface(curve, process if speaks else None, found, by_sklearn, len(runs))
-
+    return Surface(curve, process if speaks else None, found, False, len(runs))

@@ -18,9 +18,10 @@
 
     T = [e^a_j C + O (s - 1) + e^w_j g^k (e^a_j A + B s^-r + K (s - 1))] exp(l1 ln(1 + L) + l2 min(L / L*, 2))     (1)
 
-With O = 0, r = 1 this is Gunther's law, T = T1 (1 + a (s - 1) + b s (s - 1)) / s, with a = A / (A + B) and b = K / (A + B)
-(N. J. Gunther, Guerrilla Capacity Planning, 2007, eq. 4.31), and with K = 0 Amdahl's. theta has a normal prior (shrinkage):
-what the data do not say stays moderate, and any number of runs, even one, gives a curve. ln T less (1) has soft-L1 loss
+With O = 0, r = 1 this is Gunther's law, T = T1 (1 + a (s - 1) + b s (s - 1)) / s, with a = A / (A + B) and
+b = K / (A + B) (N. J. Gunther, Guerrilla Capacity Planning, 2007, eq. 4.31), and with K = 0 Amdahl's. theta has a
+normal prior (shrinkage): what the data do not say stays moderate, and any number of runs, even one, gives a curve.
+ln T less (1) has soft-L1 loss
 
     rho(z) = c^2 (sqrt(1 + (z / c)^2) - 1),   z = residual / sigma                                                (2)
 
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +44,14 @@ Labels = NDArray[np.intp]
 _SHARED = 9  # elements of theta that all regimes share
 # What is usual, and how far it varies. Overheads begin low: too much parallelism shows them, too little never would.
 _PRIOR_MEAN = np.array([0.0, -2.0, -3.5, -9.0, -9.0, 1.0, 0.97, 0.0, 0.0])
-_PRIOR_SD = np.array([10.0, 1.5, 1.5, 2.0, 2.0, 0.3, 0.1, 0.1, 0.1])
-_REGIME_SD = np.array([1.0, 0.2])  # w, a; changes of shape are rare, but then large: their prior is soft as in (2), c = 1
+_PRIOR_SD = np.array([10.0, 1.5, 1.5, 2.0, 2.0, 0.3, 0.15, 0.1, 0.1])
+_REGIME_SD = np.array([1.0, 0.2])  # w, a; changes of shape are rare, but then large: a prior soft as in (2), c = 1
 _NOISE, _NOISE_WEIGHT = 0.045, 5.0  # usual sigma, and how many runs that is worth
 _SOFT = 2.0  # c of (2): residuals beyond so many sigma count by their amount, not by its square
+_CONTENDED = -2.0  # ln O/B and ln K/B of the second start
 _ITERATIONS, _TRIALS, _LARGEST_STEP = 40, 8, 2.0
 _ENOUGH = 1e-6  # relative progress below which the fit has ended
+_REFINEMENTS, _SAME_NOISE = 8, 0.01
 _FAR = 20.0  # logarithms of size and load beyond this are taken as this
 
 
@@ -72,14 +76,15 @@ class Curve:
     freedom: float
 
     def log_times(self, points: Array, regimes: Labels | None = None) -> tuple[Array, Array]:
-        """Mean of ln T, (n,), and the Jacobian by theta, (n, 9 + 2 J), at points (n, 3); in today's regime (0) unless told."""
+        """Mean of ln T, (n,), and the Jacobian by theta, (n, 9 + 2 J), at points (n, 3); today's regime unless told."""
         labels = np.zeros(len(points), np.intp) if regimes is None else regimes
         mean, jacobian = _law(self.theta, _features(points, self.load_scale), labels)
         return mean + self.centre, jacobian
 
     def variance(self, jacobian: Array) -> Array:
         """Variance of ln T because theta is not known exactly; without the noise."""
-        return np.einsum("ij,jk,ik->i", jacobian, self.covariance, jacobian)
+        variance: Array = np.einsum("ij,jk,ik->i", jacobian, self.covariance, jacobian)
+        return np.maximum(variance, 0.0)
 
     @property
     def serial(self) -> float:
@@ -154,7 +159,7 @@ def fit(points: Array, times_s: Array, regimes: Labels, weights: Array) -> Curve
     precision = np.concatenate([_PRIOR_SD, np.tile(_REGIME_SD, earlier)]) ** -2.0
     problem = _Problem(log_times - centre, _features(points, load_scale), regimes, weights, prior, precision)
     theta, noise, hessian, freedom = problem.solved()
-    return Curve(theta, np.linalg.inv(hessian), noise, centre, load_scale, freedom)
+    return Curve(theta, np.linalg.inv(hessian).astype(np.float64), noise, centre, load_scale, freedom)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,9 +175,32 @@ class _Problem:
 
     def solved(self) -> tuple[Array, float, Array, float]:
         """Theta, sigma, the Hessian at the optimum, and the degrees of freedom of sigma."""
-        noise, damping = _NOISE, 1e-3
-        theta = self.prior.copy()
-        theta[0] += float(np.median(self.log_times - self._at(theta)[0]))
+        noise = _NOISE
+        theta, residuals, jacobian, _ = min(
+            (self._descended(start, noise) for start in self._starts()), key=itemgetter(3)
+        )
+        for _ in range(_REFINEMENTS):
+            hessian, _ = self._normal(theta, residuals, jacobian, noise)
+            refined, _ = self._noise(residuals, hessian, noise)
+            if abs(refined / noise - 1.0) < _SAME_NOISE:
+                break
+            noise = refined
+            theta, residuals, jacobian, _ = self._descended(theta, noise)
+        hessian, _ = self._normal(theta, residuals, jacobian, noise)
+        noise, freedom = self._noise(residuals, hessian, noise)
+        return theta, noise, hessian, freedom
+
+    def _starts(self) -> list[Array]:
+        """Where to begin: what is usual, and with overheads; where those are near 0, the loss is flat in them."""
+        usual, contended = self.prior.copy(), self.prior.copy()
+        contended[3:5] = _CONTENDED
+        for theta in (usual, contended):
+            theta[0] += float(np.median(self.log_times - self._at(theta)[0]))
+        return [usual, contended]
+
+    def _descended(self, theta: Array, noise: float) -> tuple[Array, Array, Array, float]:
+        """Theta, residuals, their Jacobian and the loss where steps from a theta on make no progress any more."""
+        damping = 1e-3
         residuals, jacobian = self._residuals(theta)
         loss = self._loss(theta, residuals, noise)
         for _ in range(_ITERATIONS):
@@ -182,24 +210,15 @@ class _Problem:
                 step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
                 trial = theta + np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
                 found = self._residuals(trial)
-                loss = self._loss(trial, found[0], noise)
-                if loss <= before:
-                    theta, (residuals, jacobian) = trial, found
+                after = self._loss(trial, found[0], noise)
+                if after <= before:
+                    theta, (residuals, jacobian), loss = trial, found, after
                     damping = max(damping / 8.0, 1e-9)
                     break
                 damping *= 6.0
-            else:
-                loss = before
-            if before - loss > _ENOUGH * (1.0 + before):
-                continue
-            refined, _ = self._noise(residuals, hessian, noise)
-            if abs(refined / noise - 1.0) < 0.01:
+            if before - loss <= _ENOUGH * (1.0 + before):
                 break
-            noise = refined
-            loss = self._loss(theta, residuals, noise)
-        hessian, _ = self._normal(theta, residuals, jacobian, noise)
-        noise, freedom = self._noise(residuals, hessian, noise)
-        return theta, noise, hessian, freedom
+        return theta, residuals, jacobian, loss
 
     def _at(self, theta: Array) -> tuple[Array, Array]:
         return _law(theta, self.features, self.regimes)
@@ -237,7 +256,7 @@ class _Problem:
         return hessian, jacobian.T @ (counting * residuals) - pull * (theta - self.prior)
 
     def _noise(self, residuals: Array, hessian: Array, noise: float) -> tuple[float, float]:
-        """Sigma with its prior, and its degrees of freedom: runs less the parameters that the data, not the prior, set."""
+        """Sigma with its prior, and its degrees of freedom: runs less the parameters that the data set."""
         taken = len(hessian) - float(np.trace(np.linalg.solve(hessian, np.diag(self.precision))))
         freedom = _NOISE_WEIGHT + max(0.0, float(self.weights.sum()) - taken)
         squares = float(self._counting(residuals, noise) @ residuals**2)

@@ -53,7 +53,7 @@ def test_noise_is_hardly_ever_a_change() -> None:
 
 
 def test_a_run_belongs_to_the_earlier_regime_that_explains_it_best() -> None:
-    errors = {0: (0.7, 0.05), 1: (0.06, 0.05), 2: (-0.03, 0.05)}
-    assert earlier_regime(errors, 30.0) == 2
-    assert earlier_regime({0: (0.7, 0.05)}, 30.0) is None
-    assert earlier_regime({}, 30.0) is None
+    assert earlier_regime(9.0, {0: 7.0, 1: 1.2, 2: -0.6}) == 2
+    assert earlier_regime(-9.0, {0: 7.0, 1: 2.5}) is None
+    assert earlier_regime(2.5, {0: 0.1}) is None
+    assert earlier_regime(9.0, {}) is None

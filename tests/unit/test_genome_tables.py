@@ -17,7 +17,10 @@ from shaper.models.runs import Run
 
 @pytest.fixture(scope="module")
 def tables(shared_data: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((shared_data / "genome_tables.json").read_text())
+    path = shared_data / "genome_tables.json"
+    if not path.exists():
+        pytest.skip("no genome_tables.json in ../shared/data")
+    read: dict[str, Any] = json.loads(path.read_text())
     return read
 
 

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from shaper.models.gp import Array, Kernel, Process, coordinates, noise_alone, tuned
+from shaper.errors import BadInput
+from shaper.models.gp import Array, Kernel, Process, coordinates, installed, noise_alone, tuned
 from tests.conftest import needs
 
 START = Kernel()
@@ -46,31 +47,31 @@ def test_it_is_the_process_of_scikit_learn() -> None:
     assert ours.at(q)[1] == pytest.approx(deviation**2 - kernel.noise2)  # theirs has the noise in it
 
 
-def test_scikit_learn_finds_a_kernel_at_least_as_likely_as_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_is_the_likeliest_of_many_and_a_search_from_it_stays() -> None:
     sklearn()
     x, y = wave(40, 0.7)
-    found, by_sklearn = tuned(x, y, START)
-    assert by_sklearn
-    monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
-    coarse, by_sklearn = tuned(x, y, START)
-    assert not by_sklearn
-    best, grid = (Process.of(x, y, kernel).log_likelihood for kernel in (found, coarse))
-    assert noise_alone(y) + 5 < grid <= best + 0.1
-    # The search from where it ended stays there.
-    again, _ = tuned(*wave(40, 0.7), found) if "sklearn.gaussian_process" in sys.modules else (found, True)
+    found = tuned(x, y, START)
+    assert found is not None
+    grid = [
+        Kernel(v, (each,) * 3, w) for v in (0.3, 1.0, 3.0, 10.0) for each in (0.5, 1.5, 5.0) for w in (0.5, 1.0, 2.0)
+    ]
+    best = Process.of(x, y, found).log_likelihood
+    assert noise_alone(y) + 5 < max(Process.of(x, y, kernel).log_likelihood for kernel in grid) <= best + 0.1
+    again = tuned(x, y, found)
     assert again is not None
+    assert Process.of(x, y, again).log_likelihood == pytest.approx(best, abs=0.01)
 
 
-@pytest.mark.parametrize("missing", [False, True])
-def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere(
-    missing: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if missing:
-        monkeypatch.setitem(sys.modules, "sklearn.gaussian_process", None)
-    else:
-        sklearn()
+@pytest.mark.parametrize("module", ["sklearn", "sklearn.gaussian_process"])
+def test_without_scikit_learn_no_kernel_is_sought(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert tuned(*wave(20, 0.5), START) is None
+    assert installed() == (module != "sklearn")
+
+
+def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere() -> None:
     x, y = wave(60, 0.5)
-    process = Process.of(x, y, tuned(x, y, START)[0])
+    process = Process.of(x, y, Kernel(3.0, (1.5, 5.0, 5.0), 0.25))
     seen, far = np.array([(1.5, 1.0, 1.0)]), np.array([(90.0, 90.0, 90.0)])
     mean, variance = process.at(seen)
     assert mean[0] == pytest.approx(2 * math.sin(1.5), abs=0.5)
@@ -80,18 +81,16 @@ def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere(
     assert variance[0] == pytest.approx(process.kernel.amplitude2)
 
 
-def test_noise_is_not_worth_a_process() -> None:
-    rng = np.random.default_rng(4)
-    gains = []
-    for _ in range(20):
-        x, y = rng.uniform(0, 3, (40, 3)), rng.normal(0, 1, 40)
-        gains.append(Process.of(x, y, tuned(x, y, START)[0]).log_likelihood - noise_alone(y))
-    assert sum(gain < 1.0 for gain in gains) >= 15
+@pytest.mark.parametrize("kept", [(1.0, [1.0], 1.0), (0.0, [1.0] * 3, 1.0), (1.0, [1.0, -1.0, 1.0], 1.0)])
+def test_a_kernel_that_cannot_be_is_refused(kept: tuple[float, list[float], float]) -> None:
+    with pytest.raises(BadInput, match="is no kernel"):
+        Kernel.of(*kept)
 
 
 def test_identical_points_can_be_learnt() -> None:
     x, y = np.ones((20, 3)), np.zeros(20)
-    mean, variance = Process.of(x, y, tuned(x, y, START)[0]).at(x[:1])
+    kernel = tuned(x, y, START) or START
+    mean, variance = Process.of(x, y, kernel).at(x[:1])
     assert mean[0] == 0.0
     assert 0 <= variance[0] < 1
 

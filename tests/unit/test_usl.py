@@ -14,7 +14,8 @@ GRID = np.array([(s, g, load) for s in (1, 2, 5, 12, 30) for g in (0.5, 1.0, 3.0
 
 def usl(points: Array, each_s: float = 0.0, coherency: float = 0.002, k: float = 1.1, load: float = 0.05) -> Array:
     s, gamma, beside = points.T
-    times: Array = (5 + each_s * (s - 1) + 200 * gamma**k * (0.1 + 0.9 / s + coherency * (s - 1))) * (1 + beside) ** load
+    work = gamma**k * (0.1 + 0.9 / s + coherency * (s - 1))
+    times: Array = (5 + each_s * (s - 1) + 200 * work) * (1 + beside) ** load
     return times
 
 
@@ -71,7 +72,7 @@ def test_one_run_gives_a_moderate_curve() -> None:
     assert at(curve, 1, 1.0, 0.0) == pytest.approx(100, rel=0.01)
     assert 12 < at(curve, 10, 1.0, 0.0) < 50
     assert at(curve, 1, 2.0, 0.0) == pytest.approx(200, rel=0.1)
-    mean, jacobian = curve.log_times(np.array([(1.0, 1.0, 0.0), (10.0, 1.0, 0.0), (10.0, 5.0, 0.0)]))
+    _, jacobian = curve.log_times(np.array([(1.0, 1.0, 0.0), (10.0, 1.0, 0.0), (10.0, 5.0, 0.0)]))
     unsure = curve.variance(jacobian)
     assert unsure[0] < unsure[1] < unsure[2]
 
