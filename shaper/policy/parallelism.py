@@ -9,7 +9,7 @@ symbol     meaning
 s          parallelism: tasks of a stage at once (`split`), or cores of a task (`threads`)
 gamma      size of the stage's input over the baseline's
 L          load: the parallelism of what runs beside it
-a          urgency: the cost of a choice is T^a sqrt(s); infinity where time alone counts
+a          urgency: the cost of a choice is T^a sqrt(s)
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Parallelism:
         alike = [run for run in known.model.runs if 1 / _ALIKE <= run.gamma / gamma <= _ALIKE]
         if len({run.s for run in alike}) < 2:
             return None
-        choice = known.model.choose(gamma, 0.0, s_max, math.inf)
+        choice = known.model.choose(gamma, 0.0, s_max, objective="makespan")
         best, all_s = (known.model.predict(s, gamma, 0.0).mean for s in (choice.s, s_max))
         seen_slower = any(run.s > choice.s for run in alike) and any(run.s <= choice.s for run in alike)
         if best is None or all_s is None or all_s < _SLOWER * best or not seen_slower:
