@@ -1,10 +1,11 @@
 # `make demo` and `make test` set up everything they need on a fresh machine.
 PY := .venv/bin/python
 
-.PHONY: help demo test check bench setup clean
+.PHONY: help demo demo-genome test check bench setup clean
 
 help:
 	@echo "make demo    set up, generate a small TopEFT-like dataset and analyse it"
+	@echo "make demo-genome   the 1000-genome workflow, and figures of what cutting its stages is worth"
 	@echo "make test    set up and run the tests"
 	@echo "make check   lint, formatting, types, spelling"
 	@echo "make bench   the benchmarks, quick; one JSON object each"
@@ -14,6 +15,9 @@ setup:
 
 demo: setup
 	@$(PY) -m examples.topeft
+
+demo-genome: setup
+	@$(PY) -m examples.genome
 
 test: setup
 	@scripts/setup-tests

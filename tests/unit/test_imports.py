@@ -35,6 +35,7 @@ ALLOWED = {
     "code": BASE,
     "failed": BASE | {"models"},
     "arrivals": CORE | {"ledger"},
+    "readers": CORE | {"readers"},
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "phases", "loop")
 PURE += ("models", "policy")

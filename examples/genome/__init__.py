@@ -1,0 +1,1 @@
+"""The 1000-genome workflow: whom rare variants belong to, and how often people share those that may do harm."""
