@@ -28,8 +28,9 @@ from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 _SLOWER = 1.05
 # A run counts as evidence for one of this size up to so many times it, or one part of it.
 _ALIKE = 4.0
-# The probe is cut from this share of what is left, so that most is done at what it has shown.
-_PROBE_PART = 4
+# Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to be
+# done at what it will have shown.
+_PART = (0.25, 0.25, 0.5)
 # So many tasks make a baseline, the largest of them at least one in so many of what is left.
 _BASELINE, _LARGE = 3, 16
 # How often each stage's choice is made again with what the others have chosen.
@@ -64,6 +65,11 @@ class _Open:
     in_flight: int
     based: bool
     cautious: bool
+    groups: tuple[int, ...]
+
+    def pieces(self, elements: int) -> int:
+        """How many tasks of at most so many elements what is left makes: none crosses groups."""
+        return sum(math.ceil(left / elements) for left in self.groups)
 
 
 class Parallelism:
@@ -127,14 +133,19 @@ class Parallelism:
             s = max(1, math.floor(choice.s * scale)) if scale < 1.0 else math.ceil(choice.s * scale)
             beside = total - choice.s
             reason = f"parallelism: {s} at once, {choice.reason}" + (f", beside {beside} of others" if beside else "")
-            plans[stage.name] = self._plan(stage, s, beliefs, reason, cut=not fill)
+            plans[stage.name] = self._plan(stage, s, beliefs, reason, fill=fill)
         return plans
 
-    def _plan(self, stage: _Open, s: int, beliefs: Beliefs, reason: str, *, cut: bool) -> Plan:
+    def _plan(self, stage: _Open, s: int, beliefs: Beliefs, reason: str, *, fill: bool) -> Plan:
         shown = _shown(beliefs, stage)
-        if shown < 2 and s > 1:
-            return Plan(s, math.ceil(stage.left / (_PROBE_PART * s)), reason, wave=True)
-        return Plan(s, math.ceil(stage.left / s) if cut and shown else None, reason)
+        if shown < len(_PART) and s > 1 and not fill:
+            return Plan(s, max(1, math.ceil(_PART[shown] * stage.left / s)), reason, wave=True)
+        if fill or not shown:
+            return Plan(s, None, reason)
+        elements = max(1, math.ceil(stage.left / s))
+        pieces = stage.pieces(elements)
+        # Where groups make more of them, no last wave of a few.
+        return Plan(math.ceil(pieces / math.ceil(pieces / s)), elements, reason)
 
     def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
         """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
@@ -184,7 +195,7 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
         if not groups:
             continue
         first, left = groups[0], of_stage.pending_elements
-        about = beliefs.about(first.category, first.group)
+        about = beliefs.about(first.category)
         stages.append(
             _Open(
                 of_stage.stage,
@@ -194,6 +205,7 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
                 of_stage.in_flight_elements,
                 _based(about, left),
                 about.cautious > 0,
+                tuple(group.pending_elements for group in groups),
             )
         )
     return stages
