@@ -13,7 +13,7 @@ from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
 from shaper.policy.outage import PATIENCE_S
-from shaper.policy.parallelism import Parallelism, Plan
+from shaper.policy.parallelism import CAUTION, Parallelism, Plan
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, Settings, checked
 from shaper.types import (
@@ -196,7 +196,7 @@ class Adaptive:
             size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
+                smaller = max(self.settings.min_chunksize, size.elements // CAUTION, 1)
                 why = (
                     "several needed far more memory than believed"
                     if about.alarms
@@ -260,9 +260,7 @@ class Adaptive:
         """The size that makes the planned number of tasks, as far as memory allows."""
         if plan.elements is None:
             return replace(size, slots=max(size.slots, plan.s), reason=plan.reason)
-        most = size.elements
-        if plan.elements > most and not about.cautious:
-            most = max(most, chunksize.largest(about, capacity, given, plan.s))
+        most = chunksize.largest(about, capacity, given, plan.s)
         elements = max(given.min_chunksize, min(plan.elements, most))
         return replace(size, elements=elements, slots=max(size.slots, plan.s), reason=plan.reason)
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from shaper.models.beliefs import Beliefs, StageRuns
 from shaper.models.group import GroupBeliefs
 from shaper.models.runs import Choice
+from shaper.policy import chunksize
 from shaper.policy.settings import Settings
 from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 
@@ -28,8 +29,10 @@ from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 _SLOWER = 1.05
 # A run counts as evidence for one of this size up to so many times it, or one part of it.
 _ALIKE = 4.0
-# Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to be
-# done at what it will have shown.
+# The first tasks of what was learnt in another run are this much smaller than it suggests.
+CAUTION = 4
+# Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to
+# be done at what it will have shown.
 _PART = (0.25, 0.25, 0.5)
 # So many tasks make a baseline, the largest of them at least one in so many of what is left.
 _BASELINE, _LARGE = 3, 16
@@ -133,19 +136,20 @@ class Parallelism:
             s = max(1, math.floor(choice.s * scale)) if scale < 1.0 else math.ceil(choice.s * scale)
             beside = total - choice.s
             reason = f"parallelism: {s} at once, {choice.reason}" + (f", beside {beside} of others" if beside else "")
-            plans[stage.name] = self._plan(stage, s, beliefs, reason, fill=fill)
+            shown = _shown(beliefs, stage)
+            if fill or not shown:
+                plans[stage.name] = Plan(s, None, reason)
+                continue
+            part = _PART[shown] if shown < len(_PART) and s > 1 else 1.0
+            most = chunksize.largest(beliefs.about(stage.category), capacity, self._settings, s)
+            most = max(1, most // CAUTION if stage.cautious else most)
+            elements = min(max(1, math.ceil(part * stage.left / s)), most)
+            if part == 1.0:
+                # Where memory or groups make more tasks of it, no last wave of a few.
+                pieces = stage.pieces(elements)
+                s = math.ceil(pieces / max(1, round(pieces / s)))
+            plans[stage.name] = Plan(s, elements, reason, wave=part < 1.0)
         return plans
-
-    def _plan(self, stage: _Open, s: int, beliefs: Beliefs, reason: str, *, fill: bool) -> Plan:
-        shown = _shown(beliefs, stage)
-        if shown < len(_PART) and s > 1 and not fill:
-            return Plan(s, max(1, math.ceil(_PART[shown] * stage.left / s)), reason, wave=True)
-        if fill or not shown:
-            return Plan(s, None, reason)
-        elements = max(1, math.ceil(stage.left / s))
-        pieces = stage.pieces(elements)
-        # Where groups make more of them, no last wave of a few.
-        return Plan(math.ceil(pieces / math.ceil(pieces / s)), elements, reason)
 
     def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
         """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
