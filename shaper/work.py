@@ -36,9 +36,9 @@ def take(
     """Remove a chunk of at most `elements` from the front of `pending`.
 
     With `cross_sources` spans of following sources fill the chunk up; without, the front span is cut into the smallest
-    number of equal pieces not above `elements`, and the first of them is taken. With `exact` slivers of sources are taken
-    too, so that the number of chunks is what the size makes it. Cost: the spans taken, plus the search
-    for a cut, logarithmic in the cuts of a source.
+    number of equal pieces not above `elements`, and the first of them is taken. With `exact` slivers of sources are
+    taken too, so that the number of chunks is what the size makes it. Cost: the spans taken, plus the search for a cut,
+    logarithmic in the cuts of a source.
     """
     front = pending.popleft()
     length = front.stop - front.start
