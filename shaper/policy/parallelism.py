@@ -156,7 +156,7 @@ class Parallelism:
         known, s_max = beliefs.parallelism.get(stage.category), max(1, capacity.cores)
         if known is None or s_max == 1:
             return None
-        gamma = known.gamma(stage.left + stage.in_flight)
+        gamma = known.gamma(max(1, stage.left + stage.in_flight))
         alike = [run for run in known.model.runs if 1 / _ALIKE <= run.gamma / gamma <= _ALIKE]
         if len({run.s for run in alike}) < 2:
             return None
