@@ -165,6 +165,7 @@ class Account:
                     max(1, shape.elements),
                     cross_sources=shape.cross_sources and not self.plan.ordered,
                     category=group.category,
+                    exact=shape.parallelism is not None,
                 )
                 piece = Waiting(work, 1, None, shape.reason)
             elif piece.resources is None and piece.work.elements > _TOO_LARGE * shape.elements:

@@ -74,6 +74,14 @@ class Ledger:
         if stage in self._stages:
             self._stages[stage].abandon(reason)
 
+    def processing_left(self, stage: str) -> bool:
+        """Whether something of a stage is still to be processed, or is being processed."""
+        return self._stages[stage].processing_left
+
+    def elements_of(self, stage: str) -> int:
+        """Elements of one stage."""
+        return self._stages[stage].elements
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to process or merge."""
@@ -163,6 +171,8 @@ class Ledger:
             len(self.in_flight),
             durable,
             again.pause,
+            self._stages[shape.stage].plan.mode,
+            shape.parallelism,
         )
         self.in_flight[task.id] = task
         return task

@@ -10,6 +10,7 @@ from shaper.engines.engine import Engine
 from shaper.errors import Incomplete, Stalled
 from shaper.ledger import Ledger, StagePlan
 from shaper.models.beliefs import Beliefs
+from shaper.phases import Phases
 from shaper.policy import outage
 from shaper.policy.policy import Policy
 from shaper.types import Backlog, Capacity, Observation, ResultLost, Shape, Task, TaskId, Verdict
@@ -61,6 +62,7 @@ def run(
         Broken: a law of the core does not hold.
     """
     beliefs = beliefs or getattr(policy, "prior", None) or Beliefs()
+    phases = Phases()
     while True:
         while plans := inbox.take():
             ledger.add(plans)
@@ -76,6 +78,7 @@ def run(
         for task in ledger.release(shapes, allocate, most_mib, engine.now_s):
             watch.submitted(task, beliefs)
             engine.submit(task)
+            phases.submitted(task)
         if not ledger.in_flight and largest is not None and not ledger.pausing(engine.now_s):
             raise Stalled(f"the policy {policy.name!r} asks for nothing, but work is left")
         for seen in engine.wait(tick_s):
@@ -86,6 +89,10 @@ def run(
             beliefs = beliefs.updated(seen)
             verdict = policy.judge(seen, beliefs, capacity)
             released = ledger.settle(seen, verdict)
+            stage = seen.task.stage
+            run = phases.settled(seen, verdict, ledger.elements_of(stage), left=ledger.processing_left(stage))
+            if run is not None:
+                beliefs = beliefs.ran(run)
             journal.record(seen, verdict)
             watch.settled(seen, verdict, beliefs)
             if released:

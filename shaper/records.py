@@ -31,6 +31,7 @@ from shaper.types import (
     Source,
     Span,
     Split,
+    StageRun,
     Task,
     TaskId,
     Usage,
@@ -44,6 +45,7 @@ Entry = Mapping[str, Any]
 
 # What the last so many attempts have shown is enough to begin another run with.
 _LEARNT_FROM = 10_000
+_RUNS_LEARNT_FROM = 200
 # A chunksize is written down when it changed by more than this share, or when its reason is of another kind.
 _CHANGE = 0.1
 
@@ -56,6 +58,7 @@ class Recorder:
         self._risk = risk or 0.02
         self._kinds: list[Any] = []
         self._shapes: dict[tuple[str, str, bool], tuple[int, str]] = {}
+        self._runs: dict[str, StageRun] = {}
         self._lines: dict[tuple[str, str], tuple[Line | None, Line | None]] = {}
         self._expected: dict[TaskId, tuple[float | None, float | None]] = {}
         self._at_s = 0.0
@@ -107,6 +110,10 @@ class Recorder:
         """Write one attempt and its verdict, and the lines where they were fitted again."""
         self._write(task_entry(seen, verdict, self._expected.pop(seen.task.id, (None, None))))
         task = seen.task
+        runs = beliefs.parallelism.get(task.category)
+        if runs is not None and runs.last is not None and runs.last is not self._runs.get(task.category):
+            self._runs[task.category] = runs.last
+            self._write({"kind": "stage_run", "at_s": _t(seen.finished_s), **asdict(runs.last)})
         known = beliefs.categories.get(task.category)
         if known is None:
             return
@@ -239,6 +246,7 @@ class Records:
     beliefs: Sequence[Entry] = ()
     capacities: Sequence[Entry] = ()
     warnings: Sequence[str] = field(default_factory=tuple)
+    stage_runs: Sequence[Entry] = ()
 
     @property
     def stages(self) -> Mapping[str, Entry]:
@@ -322,7 +330,14 @@ def _whole(entry: object) -> bool:
 def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
     """Sort lines by kind and put the times of all sessions on one axis, none before the one before it stopped."""
     sessions: list[Session] = []
-    by_kind: dict[str, list[Entry]] = {"task": [], "shape": [], "belief": [], "capacity": [], "end": []}
+    by_kind: dict[str, list[Entry]] = {
+        "task": [],
+        "shape": [],
+        "belief": [],
+        "capacity": [],
+        "end": [],
+        "stage_run": [],
+    }
     offset_s = stopped_s = 0.0
     for entry in entries:
         kind = entry["kind"]
@@ -346,7 +361,15 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
             by_kind[kind].append(entry)
     if sessions:
         sessions[-1] = replace(sessions[-1], stopped_s=stopped_s)
-    return Records(sessions, by_kind["task"], by_kind["shape"], by_kind["belief"], by_kind["capacity"], tuple(faults))
+    return Records(
+        sessions,
+        by_kind["task"],
+        by_kind["shape"],
+        by_kind["belief"],
+        by_kind["capacity"],
+        tuple(faults),
+        by_kind["stage_run"],
+    )
 
 
 def stage_row(plan: StagePlan) -> dict[str, Any]:
@@ -385,6 +408,8 @@ def learnt_from(recorded: Records) -> Beliefs:
     beliefs = Beliefs()
     for entry in recorded.tasks[-_LEARNT_FROM:]:
         beliefs = beliefs.updated(observation(entry))
+    for entry in recorded.stage_runs[-_RUNS_LEARNT_FROM:]:
+        beliefs = beliefs.ran(StageRun(**{item.name: entry[item.name] for item in fields(StageRun)}))
     return beliefs
 
 

@@ -261,6 +261,8 @@ class Task:
         beside: tasks in flight when it was released; None where that is not known.
         durable: whether its result must outlive its worker; otherwise an engine that can leaves it there.
         pause: the I/O errors that earlier attempts have met; None where there were none.
+        mode: of its stage.
+        parallelism: at most so many tasks of its stage were to run at once when it was cut; None: as many as fit.
     """
 
     id: TaskId
@@ -276,6 +278,8 @@ class Task:
     beside: int | None = None
     durable: bool = True
     pause: Pause | None = None
+    mode: Mode = "split"
+    parallelism: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +384,30 @@ class ResultLost:
 
 
 @dataclass(frozen=True, slots=True)
+class StageRun:
+    """How long a stage, or a part of it, took at one parallelism: what models of parallelism learn from.
+
+    Args:
+        category: of its processing tasks.
+        mode: what `s` counts: `split` tasks side by side, `threads` cores of one task.
+        s: the parallelism.
+        elements: that were processed.
+        stage_elements: of the whole stage.
+        load: tasks of other stages that ran beside it, on average.
+        wall_s: from the start of the first task to the end of the last; in mode `threads` of one task.
+    """
+
+    stage: str
+    category: str
+    mode: Mode
+    s: int
+    elements: int
+    stage_elements: int
+    load: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerKind:
     """Workers of one size.
 
@@ -441,6 +469,7 @@ class Shape:
         save_before_s: set for accumulating tasks: results that have been on workers since before this are merged
             first, and what comes out of them is durable.
         fresh: whether new pieces may be cut; else only what waits to run again is released.
+        parallelism: at most so many tasks of the stage run at once; None: as many as fit.
     """
 
     stage: str
@@ -454,6 +483,7 @@ class Shape:
     durable: bool = True
     save_before_s: float | None = None
     fresh: bool = True
+    parallelism: int | None = None
 
 
 def last_shapes(shapes: Iterable[Shape]) -> list[Shape]:

@@ -25,12 +25,20 @@ def aligned_stop(span: Span, elements: int) -> int:
     return stop
 
 
-def take(pending: deque[Span], elements: int, *, cross_sources: bool = True, category: str = "processing") -> Chunk:
+def take(
+    pending: deque[Span],
+    elements: int,
+    *,
+    cross_sources: bool = True,
+    category: str = "processing",
+    exact: bool = False,
+) -> Chunk:
     """Remove a chunk of at most `elements` from the front of `pending`.
 
     With `cross_sources` spans of following sources fill the chunk up; without, the front span is cut into the smallest
-    number of equal pieces not above `elements`, and the first of them is taken. Cost: the spans taken, plus the search
-    for a cut, logarithmic in the cuts of a source.
+    number of equal pieces not above `elements`, and the first of them is taken. With `exact` slivers of sources are
+    taken too, so that the number of chunks is what the size makes it. Cost: the spans taken, plus the search for a cut,
+    logarithmic in the cuts of a source.
     """
     front = pending.popleft()
     length = front.stop - front.start
@@ -56,7 +64,7 @@ def take(pending: deque[Span], elements: int, *, cross_sources: bool = True, cat
         if not cross_sources or left <= 0 or not pending:
             break
         # A sliver of the next source would cost the opening of that source for little.
-        if left < elements // 8 and pending[0].stop - pending[0].start > left:
+        if not exact and left < elements // 8 and pending[0].stop - pending[0].start > left:
             break
         front = pending.popleft()
     return Chunk(tuple(spans), None, category)

@@ -14,7 +14,9 @@ from itertools import pairwise
 from shaper.models.group import GroupBeliefs, Model, size_of
 from shaper.models.line import PRIOR_GROWING
 from shaper.models.outage import NONE, Outage
-from shaper.types import Chunk, Observation, Outcome, Work
+from shaper.models.parallelism import ParallelismModel
+from shaper.models.runs import Run
+from shaper.types import Chunk, Observation, Outcome, StageRun, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
 _SLOWER = 1.25  # at most so much dearer does dispatch become from one reading to the next
@@ -44,6 +46,29 @@ class CategoryBeliefs:
 
 
 @dataclass(frozen=True, slots=True)
+class StageRuns:
+    """What the runs of the stages of a category have shown about parallelism.
+
+    Args:
+        base_elements: of the first stage that ran, the baseline; the size of others counts in these.
+        last: the last run of this session.
+    """
+
+    base_elements: int
+    last: StageRun | None = None
+    model: ParallelismModel = field(default_factory=ParallelismModel)
+
+    def updated(self, run: StageRun) -> StageRuns:
+        """Return this after one more run."""
+        model = self.model.updated(Run(run.s, self.gamma(run.elements), run.load, run.wall_s))
+        return replace(self, model=model, last=run)
+
+    def gamma(self, elements: int) -> float:
+        """The size of an input over the baseline's."""
+        return elements / self.base_elements
+
+
+@dataclass(frozen=True, slots=True)
 class Beliefs:
     """All that has been learnt, by category, the pace at which the engine starts tasks, and I/O errors by group."""
 
@@ -53,6 +78,7 @@ class Beliefs:
     version: int = 0
     without: frozenset[str] = _NONE
     outages: Mapping[tuple[str, str], Outage] = field(default_factory=dict)  # by stage and group
+    parallelism: Mapping[str, StageRuns] = field(default_factory=dict)  # by category of processing tasks
 
     def updated(self, seen: object) -> Beliefs:
         """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
@@ -77,7 +103,12 @@ class Beliefs:
         known = self.outages.get(key, NONE)
         outage = known.updated(seen)
         outages = self.outages if outage is known else {**self.outages, key: outage}
-        return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without, outages)
+        return Beliefs(categories, dispatch_s, starts_s, self.version + 1, self.without, outages, self.parallelism)
+
+    def ran(self, run: StageRun) -> Beliefs:
+        """Return the beliefs after a stage, or a part of it, ran at one parallelism."""
+        known = self.parallelism.get(run.category) or StageRuns(run.stage_elements)
+        return replace(self, parallelism={**self.parallelism, run.category: known.updated(run)})
 
     @property
     def _blank(self) -> GroupBeliefs:
@@ -97,6 +128,7 @@ class Beliefs:
             },
             self.dispatch_s,
             without=self.without,
+            parallelism=self.parallelism,
         )
 
     def _paced(self, seen: Observation) -> tuple[float, tuple[float, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from shaper.models.beliefs import LEARNING, Beliefs
 from shaper.models.group import GroupBeliefs, size_of
@@ -12,8 +13,9 @@ from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
 from shaper.policy.outage import PATIENCE_S
+from shaper.policy.parallelism import CAUTION, Parallelism, Plan
 from shaper.policy.revision import Revision
-from shaper.policy.settings import Goal, Objective, checked
+from shaper.policy.settings import Goal, Objective, Settings, checked
 from shaper.types import (
     Backlog,
     Cancel,
@@ -63,8 +65,10 @@ class Adaptive:
         target_wall: run time per task, seconds or a string with a unit.
         cap: memory above which a task is split rather than given more; below a whole worker.
         objective: what the allocation optimises: `throughput`, `waste` (least memory given and not used) or `retries`
-            (fewest; for runs that are short).
-        goal: of the whole workload: `makespan`, or `cost` (fewest core-seconds).
+            (fewest; for runs that are short). `makespan` and `cost` set the goal, and leave this at `throughput`.
+        goal: of the whole workload: `makespan`, or `cost`: at most so many tasks at once as are worth it, cut large.
+        urgency: where cost counts, T^urgency sqrt(s) is least for the parallelism s of a stage: 0.5 is money (T s),
+            1 the usual, more favours time.
         risk: probability that a task exceeds its memory; 1 % by default.
         retries: how often a piece whose function raised is run again.
         fan_in: results per merge.
@@ -86,8 +90,9 @@ class Adaptive:
         target_memory: str | int | None = None,
         target_wall: str | float | None = None,
         cap: str | int | None = None,
-        objective: Objective = "throughput",
+        objective: Objective | Goal = "throughput",
         goal: Goal = "makespan",
+        urgency: float = 1.0,
         risk: float | None = None,
         retries: int = 1,
         fan_in: int | None = None,
@@ -113,6 +118,7 @@ class Adaptive:
             checkpoint_s=checkpoint_s,
             patience=patience,
             without=without,
+            urgency=urgency,
         )
         self._durable = not self.settings.checkpoint_s
         self.prior = Beliefs(without=self.settings.without & LEARNING)
@@ -125,6 +131,8 @@ class Adaptive:
         self._feed = Feed()
         self._roomiest: dict[str, float] = {}  # most slots any group of a stage has had
         self._revision = Revision(self.settings)
+        self._parallelism = Parallelism(self.settings)
+        self._cores: dict[str, int] = {}  # of a task, by category, where that is planned
 
     # -- shapes --------------------------------------------------------------------------------------------------
 
@@ -144,6 +152,8 @@ class Adaptive:
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
         flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
         crossing = "cross-source" not in self.settings.without
+        plans = self._plans(beliefs, capacity, backlog)
+        at_once = {stage.stage: stage.in_flight for stage in backlog.stages}
         free = 1.0  # share of the workers not yet spoken for
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
@@ -162,8 +172,18 @@ class Adaptive:
             size = self._best(group, about, beliefs, capacity)
             if size is None and full:
                 continue
+            plan = plans.get(group.stage)
+            more_at_once = _NO_LIMIT
+            if plan is not None and group.mode == "split":
+                more_at_once = plan.s - at_once[group.stage]
+                if more_at_once <= 0 or (plan.wave and flying[group.stage]):
+                    continue
             if size is None:
                 probes = self._probes(group, about, capacity, left[group.stage])
+                if more_at_once < len(probes):
+                    probes = probes[: max(1, group.in_flight + more_at_once)]
+                    probes = [replace(probe, parallelism=plan.s if plan else None) for probe in probes]
+                at_once[group.stage] += max(0, probes[-1].in_flight - group.in_flight)
                 shapes += probes
                 allowed -= max(0, probes[-1].in_flight - group.in_flight)
                 free -= max(0, probes[-1].in_flight - group.in_flight) / max(1, capacity.cores)
@@ -176,7 +196,7 @@ class Adaptive:
             size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
+                smaller = max(self.settings.min_chunksize, size.elements // CAUTION, 1)
                 why = (
                     "several needed far more memory than believed"
                     if about.alarms
@@ -187,16 +207,18 @@ class Adaptive:
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
                 smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
                 size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
+            if plan is not None:
+                size = self._planned(plan, size, about, capacity, self._given(group.category))
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
             self._revision.want(group.stage, group.group, size.elements)
             if full:
                 continue  # what waits may still be cut anew
-            more = min(room, tasks, allowed)
+            more = min(room, tasks, allowed, more_at_once)
             if beliefs.outage(group.stage, group.group).holds:
                 more = 1  # the workers are for other groups
-            fed = chunksize.fed(about, self.settings)
+            fed = chunksize.fed(about, self.settings) if plan is None else None
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
                 if fits == 0 and (shapes or any(flying.values())):
@@ -206,6 +228,7 @@ class Adaptive:
                     size = Size(elements, size.slots, why)
                 more = max(1, fits)
             allowed -= more
+            at_once[group.stage] += more
             free -= more / size.slots
             wanted = group.in_flight + more
             durable = self._durable
@@ -219,9 +242,32 @@ class Adaptive:
                     size.reason,
                     cross_sources=crossing,
                     durable=durable,
+                    parallelism=plan.s if plan is not None and group.mode == "split" else None,
                 )
             )
         return shapes
+
+    def _plans(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Mapping[str, Plan]:
+        """How many tasks of each stage at once, and how many cores for its tasks, where that is planned."""
+        plans = self._parallelism.plans(beliefs, capacity, backlog)
+        for group in backlog.groups:
+            if group.mode == "threads" and (plan := plans.get(group.stage)) is not None:
+                self._cores[group.category] = plan.s
+        return plans
+
+    @staticmethod
+    def _planned(plan: Plan, size: Size, about: GroupBeliefs, capacity: Capacity, given: Settings) -> Size:
+        """The size that makes the planned number of tasks, as far as memory allows."""
+        if plan.elements is None:
+            return replace(size, slots=max(size.slots, plan.s), reason=plan.reason)
+        most = chunksize.largest(about, capacity, given, plan.s)
+        elements = max(given.min_chunksize, min(plan.elements, most))
+        return replace(size, elements=elements, slots=max(size.slots, plan.s), reason=plan.reason)
+
+    def _given(self, category: str) -> Settings:
+        """The settings with the cores of this category's tasks."""
+        cores = self._cores.get(category)
+        return self.settings if cores is None else replace(self.settings, cores=cores)
 
     def _allowed(self, backlog: Backlog) -> int:
         """How many more processing tasks may be in flight."""
@@ -298,10 +344,12 @@ class Adaptive:
         key = (group.stage, group.group)
         known = self._sizes.get(key)
         memory, wall = about.memory.line, about.wall.line
-        workers = tuple((kind.name, kind.count) for kind in capacity.kinds)
+        workers: object = tuple((kind.name, kind.count) for kind in capacity.kinds)
+        given = self._given(group.category)
+        workers = (workers, given.cores)
         if known is not None and known[0] is memory and known[1] is wall and known[2] == workers:
             return known[3]
-        size = chunksize.best(about, capacity, self.settings, self._pace(beliefs))
+        size = chunksize.best(about, capacity, given, self._pace(beliefs))
         self._sizes[key] = (memory, wall, workers, size)
         return size
 
@@ -321,7 +369,7 @@ class Adaptive:
     def allocate(self, work: Work, beliefs: Beliefs, capacity: Capacity) -> Resources:
         """Give the memory that this size needs at the stated risk."""
         about = beliefs.about(work.category, work.group)
-        return allocate(size_of(work), about, capacity, self.settings, merge=isinstance(work, Merge))
+        return allocate(size_of(work), about, capacity, self._given(work.category), merge=isinstance(work, Merge))
 
     def revise(
         self, beliefs: Beliefs, capacity: Capacity, in_flight: Mapping[TaskId, Task], now_s: float
@@ -363,7 +411,7 @@ class Adaptive:
         largest = capacity.largest
         most_mib = largest.memory_mib if largest is not None else task.resources.memory_mib
         about = beliefs.about(task.category, task.group)
-        size = chunksize.best(about, capacity, self.settings, self._pace(beliefs))
+        size = chunksize.best(about, capacity, self._given(task.category), self._pace(beliefs))
         believed = float(size.elements) if size is not None else task.work.elements / 8
         if about.cautious:
             believed /= _FIRST_SHARE

@@ -40,6 +40,7 @@ _ROUNDS = 2.7
 # Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
 _STUCK, _WORTH_A_LOOK, _STEP = 16, 1.1, 4.0
 _CURIOUS = "larger, to see what larger tasks need"
+_HALVINGS = 30
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
 
@@ -86,17 +87,7 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         wall = about.unhindered or wall
         pace = replace(pace, source_per_s=given)
     memory = about.memory.line or _UNMEASURED
-    ceiling = max(1.0, GROWTH * about.largest_done)
-    bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
-    if settings.target_wall_s is not None:
-        fitting = real.largest(settings.target_wall_s, 0.5, ceiling)
-        why = f"run time: {show_seconds(settings.target_wall_s)} per task"
-        if fitting == 0.0:
-            one_s = real.median(1.0)
-            fitting = real.largest(_ABOVE_ONE * one_s, 0.5, ceiling)
-            why = f"run time: the target cannot be met, one element takes {show_seconds(one_s)}"
-        if fitting < ceiling:
-            ceiling, bound = max(1.0, fitting), why
+    ceiling, bound = _ceiling(about, real, settings)
     chosen = _fastest(memory, wall, capacity, settings, pace, ceiling, bound)
     if chosen is None:
         return None
@@ -116,6 +107,36 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         held = max(1, math.ceil(_AHEAD * given * wall.median(elements) / elements))
         why = f"bandwidth: the source gives about {show_count(given)} elements per second, for {held} tasks at once"
     return Size(elements, held, why, wall)
+
+
+def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float, str]:
+    """The largest size to be tried, whatever memory there is, and why."""
+    ceiling = max(1.0, GROWTH * about.largest_done)
+    bound = f"growing: at most {GROWTH:.0f} times the largest that finished"
+    if settings.target_wall_s is None:
+        return ceiling, bound
+    fitting = wall.largest(settings.target_wall_s, 0.5, ceiling)
+    why = f"run time: {show_seconds(settings.target_wall_s)} per task"
+    if fitting == 0.0:
+        one_s = wall.median(1.0)
+        fitting = wall.largest(_ABOVE_ONE * one_s, 0.5, ceiling)
+        why = f"run time: the target cannot be met, one element takes {show_seconds(one_s)}"
+    return (max(1.0, fitting), why) if fitting < ceiling else (ceiling, bound)
+
+
+def largest(about: GroupBeliefs, capacity: Capacity, settings: Settings, at_once: int) -> int:
+    """The largest size of which the workers hold so many tasks at once, or as many as of any size."""
+    memory, wall = about.memory.line or _UNMEASURED, about.wall.line
+    if wall is None:
+        return 1
+    low, high = 1.0, _ceiling(about, wall, settings)[0]
+    at_once = min(at_once, slots(low, memory, capacity, settings))
+    if slots(high, memory, capacity, settings) >= at_once:
+        return int(high)
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slots(middle, memory, capacity, settings) >= at_once else (low, middle)
+    return int(low)
 
 
 def fed(about: GroupBeliefs, settings: Settings) -> float | None:

@@ -37,6 +37,7 @@ INGREDIENTS = {
     "stragglers": "taking back what idle workers would finish earlier",
     "groups": "beliefs per group",
     "fan-in": "fewer results per merge at the end, where merging is slow",
+    "parallelism": "what runs at other parallelisms have shown; without it all that fits runs at once",
 }
 
 
@@ -59,6 +60,7 @@ class Settings:
     checkpoint_s: float = 0.0
     without: frozenset[str] = frozenset()
     patience_s: float = PATIENCE_S
+    urgency: float = 1.0
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -74,7 +76,7 @@ def checked(
     target_memory: str | int | None,
     target_wall: str | float | None,
     cap: str | int | None,
-    objective: Objective,
+    objective: Objective | Goal,
     goal: Goal,
     risk: float | None,
     retries: int,
@@ -84,6 +86,7 @@ def checked(
     checkpoint_s: float = 0.0,
     without: Collection[str] = (),
     patience: str | float = PATIENCE_S,
+    urgency: float = 1.0,
 ) -> Settings:
     """Return the settings in the core's units.
 
@@ -100,8 +103,13 @@ def checked(
     ):
         if value is not None:
             whole_number(name, value, least)
+    if objective == "makespan" or objective == "cost":
+        goal, objective = objective, "throughput"
     if objective not in _RISK:
-        raise BadInput(f"objective is 'throughput', 'waste' or 'retries', got {objective!r}")
+        names = "'throughput', 'waste', 'retries', 'makespan' or 'cost'"
+        raise BadInput(f"objective is {names}, got {objective!r}")
+    if isinstance(urgency, bool) or not isinstance(urgency, int | float) or not urgency > 0:
+        raise BadInput(f"urgency is a number above 0 (0.5: money, 1: the usual, more: time), got {urgency!r}")
     if goal not in ("makespan", "cost"):
         raise BadInput(f"goal is 'makespan' or 'cost', got {goal!r}")
     if isinstance(without, str) or not set(without) <= set(INGREDIENTS):
@@ -126,4 +134,5 @@ def checked(
         float(checkpoint_s),
         frozenset(without),
         parse_seconds(patience, "patience"),
+        float(urgency),
     )

@@ -24,7 +24,8 @@ ALLOWED = {
     "ledger": CORE | {"pieces", "account"},
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
-    "loop": CORE | {"ledger", "models", "policy", "engines"},
+    "phases": CORE,
+    "loop": CORE | {"ledger", "phases", "models", "policy", "engines"},
     "scheduling": BASE | {"scheduling"},
     "monitor": BASE | {"monitor"},
     "engines": BASE | {"monitor", "engines", "environment"},
@@ -38,7 +39,7 @@ ALLOWED = {
     "arrivals": CORE | {"ledger"},
     "readers": CORE | {"readers"},
 }
-PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
+PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "phases", "loop")
 PURE += ("models", "policy", "scheduling")
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 

@@ -1,0 +1,238 @@
+"""How many tasks of a stage are worth running at once, and how many cores a task: what the models say, and when.
+
+A lone stage whose makespan counts gets all the workers hold, unless its runs have shown that fewer are faster. Where
+cost counts, at most s of a stage's tasks run at once, and it is cut into s of them where memory allows: a category
+without history begins with one task at a time (the baseline), then one wave at moderate s (the probe), both of them
+useful work, then the model chooses. Where stages compete, each gets its share by what the models say of all of them.
+
+symbol     meaning
+s          parallelism: tasks of a stage at once (`split`), or cores of a task (`threads`)
+gamma      size of the stage's input over the baseline's
+L          load: the parallelism of what runs beside it
+a          urgency: the cost of a choice is T^a sqrt(s)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shaper.models.beliefs import Beliefs, StageRuns
+from shaper.models.group import GroupBeliefs
+from shaper.models.runs import Choice
+from shaper.policy import chunksize
+from shaper.policy.settings import Settings
+from shaper.types import Backlog, Capacity, GroupBacklog, Mode
+
+# More tasks at once must be known to be so much slower before fewer are run where time alone counts.
+_SLOWER = 1.05
+# A run counts as evidence for one of this size up to so many times it, or one part of it.
+_ALIKE = 4.0
+# The first tasks of what was learnt in another run are this much smaller than it suggests.
+CAUTION = 4
+# Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to
+# be done at what it will have shown.
+_PART = (0.25, 0.25, 0.5)
+# So many tasks make a baseline, the largest of them at least one in so many of what is left.
+_BASELINE, _LARGE = 3, 16
+# How often each stage's choice is made again with what the others have chosen.
+_ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many tasks of a stage at once (`split`), or cores for each (`threads`), and why.
+
+    Args:
+        s: the parallelism.
+        elements: at most so many in a task, so that the stage makes s of them; None where size is not bounded by it.
+        wave: none are added until all that run have ended: their time is to be that of one wave.
+        reason: in words a user can read.
+    """
+
+    s: int
+    elements: int | None
+    reason: str
+    wave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A stage that can run now."""
+
+    name: str
+    category: str
+    mode: Mode
+    left: int
+    in_flight: int
+    based: bool
+    cautious: bool
+    groups: tuple[int, ...]
+
+    def pieces(self, elements: int) -> int:
+        """How many tasks of at most so many elements what is left makes: none crosses groups."""
+        return sum(math.ceil(left / elements) for left in self.groups)
+
+
+class Parallelism:
+    """The plans of the stages that can run, made anew when one starts or ends, or a model has learnt."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._for: object = None
+        self._plans: Mapping[str, Plan] = {}
+
+    def plans(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Mapping[str, Plan]:
+        """By name of stage; none for a stage that is not limited."""
+        threads = any(group.mode == "threads" for group in backlog.groups)
+        cost = self._settings.goal == "cost" and "parallelism" not in self._settings.without
+        if "parallelism" in self._settings.without or not (threads or cost or beliefs.parallelism):
+            return {}
+        stages = _open(backlog, beliefs)
+        seen = (
+            tuple((stage.name, stage.based, stage.cautious) for stage in stages),
+            tuple(beliefs.parallelism.items()),
+            tuple((kind.name, kind.count) for kind in capacity.kinds),
+        )
+        if seen != self._for:
+            self._for, self._plans = seen, self._made(stages, beliefs, capacity)
+        return self._plans
+
+    def _made(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> Mapping[str, Plan]:
+        plans: dict[str, Plan] = {}
+        for stage in stages:
+            if stage.mode == "threads":
+                plans[stage.name] = self._threads(stage, beliefs, capacity)
+        side_by_side = [stage for stage in stages if stage.mode == "split"]
+        if self._settings.goal == "cost":
+            return plans | self._shares(side_by_side, beliefs, capacity, self._settings.urgency)
+        if len(side_by_side) > 1:
+            known = [stage for stage in side_by_side if _shown(beliefs, stage) >= 2]
+            if len(known) == len(side_by_side):
+                return plans | self._shares(side_by_side, beliefs, capacity, 1.0, fill=True)
+            return plans
+        for stage in side_by_side:
+            plan = self._fewer(stage, beliefs, capacity)
+            if plan is not None:
+                plans[stage.name] = plan
+        return plans
+
+    def _shares(
+        self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity, urgency: float, *, fill: bool = False
+    ) -> dict[str, Plan]:
+        """What each stage gets of the workers, each with the others as load; all of them where `fill` is set."""
+        s_max = max(1, capacity.cores)
+        chosen: dict[str, Choice] = {}
+        for _ in range(_ROUNDS if len(stages) > 1 else 1):
+            for stage in stages:
+                load = float(sum(choice.s for name, choice in chosen.items() if name != stage.name))
+                chosen[stage.name] = _choice(stage, beliefs, load, s_max, urgency)
+        total = sum(choice.s for choice in chosen.values())
+        scale = s_max / total if total > s_max or fill else 1.0
+        plans = {}
+        for stage in stages:
+            choice = chosen[stage.name]
+            s = max(1, math.floor(choice.s * scale)) if scale < 1.0 else math.ceil(choice.s * scale)
+            beside = total - choice.s
+            reason = f"parallelism: {s} at once, {choice.reason}" + (f", beside {beside} of others" if beside else "")
+            shown = _shown(beliefs, stage)
+            if fill or not shown:
+                plans[stage.name] = Plan(s, None, reason)
+                continue
+            part = _PART[shown] if shown < len(_PART) and s > 1 else 1.0
+            most = chunksize.largest(beliefs.about(stage.category), capacity, self._settings, s)
+            most = max(1, most // CAUTION if stage.cautious else most)
+            elements = min(max(1, math.ceil(part * stage.left / s)), most)
+            if part == 1.0:
+                # Where memory or groups make more tasks of it, no last wave of a few.
+                pieces = stage.pieces(elements)
+                s = math.ceil(pieces / max(1, round(pieces / s)))
+            plans[stage.name] = Plan(s, elements, reason, wave=part < 1.0)
+        return plans
+
+    def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
+        """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
+        known, s_max = beliefs.parallelism.get(stage.category), max(1, capacity.cores)
+        if known is None or s_max == 1:
+            return None
+        gamma = known.gamma(max(1, stage.left + stage.in_flight))
+        alike = [run for run in known.model.runs if 1 / _ALIKE <= run.gamma / gamma <= _ALIKE]
+        if len({run.s for run in alike}) < 2:
+            return None
+        choice = known.model.choose(gamma, 0.0, s_max, objective="makespan")
+        best, all_s = (known.model.predict(s, gamma, 0.0).mean for s in (choice.s, s_max))
+        seen_slower = any(run.s > choice.s for run in alike) and any(run.s <= choice.s for run in alike)
+        if best is None or all_s is None or all_s < _SLOWER * best or not seen_slower:
+            return None
+        reason = (
+            f"parallelism: {choice.s} at once, as {s_max} would take {all_s / best - 1:.0%} longer; {choice.reason}"
+        )
+        return Plan(choice.s, None, reason)
+
+    def _threads(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan:
+        """Cores for each task: as the model chooses, or what gets most done where time alone counts."""
+        most = max((kind.cores for kind in capacity.kinds if kind.count), default=1)
+        known = beliefs.parallelism.get(stage.category)
+        if known is None or self._settings.goal == "cost" or _shown(beliefs, stage) < 2:
+            choice = _choice(stage, beliefs, 0.0, most, self._settings.urgency)
+            return Plan(choice.s, None, f"parallelism: {choice.s} cores for a task, {choice.reason}")
+        gamma = known.model.runs[-1].gamma
+        tasks = max(1.0, stage.left / max(1, round(gamma * known.base_elements)))
+
+        def makespan_s(s: int) -> float:
+            at_once = sum(kind.count * (kind.cores // s) for kind in capacity.kinds)
+            mean = known.model.predict(s, gamma, 0.0).mean
+            return math.inf if mean is None or not at_once else math.ceil(tasks / at_once) * mean
+
+        s = min(range(1, most + 1), key=makespan_s)
+        return Plan(s, None, f"parallelism: {s} cores for a task, about {tasks:.0f} tasks are left")
+
+
+def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
+    found: dict[str, list[GroupBacklog]] = {}
+    for group in backlog.groups:
+        found.setdefault(group.stage, []).append(group)
+    stages = []
+    for of_stage in backlog.stages:
+        groups = found.get(of_stage.stage)
+        if not groups:
+            continue
+        first, left = groups[0], of_stage.pending_elements
+        about = beliefs.about(first.category)
+        stages.append(
+            _Open(
+                of_stage.stage,
+                first.category,
+                first.mode,
+                left,
+                of_stage.in_flight_elements,
+                _based(about, left),
+                about.cautious > 0,
+                tuple(group.pending_elements for group in groups),
+            )
+        )
+    return stages
+
+
+def _based(about: GroupBeliefs, left: int) -> bool:
+    """Whether single tasks have shown enough: what is fixed and what grows with the size can be told apart."""
+    line, size = about.wall.line, about.largest_done
+    if line is None or about.done < _BASELINE or not line.identified:
+        return False
+    return line.slope * size >= line.intercept or size * _LARGE >= left
+
+
+def _shown(beliefs: Beliefs, stage: _Open) -> int:
+    """At how many parallelisms the category has run."""
+    known = beliefs.parallelism.get(stage.category)
+    return 0 if known is None else len({run.s for run in known.model.runs})
+
+
+def _choice(stage: _Open, beliefs: Beliefs, load: float, s_max: int, urgency: float) -> Choice:
+    known = beliefs.parallelism.get(stage.category) or StageRuns(max(1, stage.left))
+    if known.model.runs and _shown(beliefs, stage) == 1 and not stage.based:
+        # One task at a time until sizes can be told apart: as much of a baseline as small tasks can be.
+        return Choice(known.model.runs[-1].s, None, "the baseline")
+    gamma = known.gamma(max(1, stage.left + stage.in_flight))
+    return known.model.choose(gamma, load, s_max, urgency)

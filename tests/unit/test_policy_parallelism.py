@@ -1,0 +1,168 @@
+"""How many tasks of a stage run at once, as literal expectations."""
+
+from __future__ import annotations
+
+import pytest
+
+from shaper.errors import BadInput
+from shaper.models import Beliefs
+from shaper.policy import Adaptive
+from shaper.policy.parallelism import Parallelism
+from shaper.types import Backlog, GroupBacklog, Shape, StageBacklog, StageRun
+from tests.unit.factories import capacity, chunk, seen, task
+
+LEFT = 100_000
+SCALES = {1: 102.0, 2: 52.0, 5: 22.0, 10: 12.0, 20: 7.0}  # 2 + 100 / s
+
+
+def stages(*names: str, mode: str = "split", left: int = LEFT, in_flight: int = 0) -> Backlog:
+    return Backlog(
+        [GroupBacklog(name, "", name, mode, left, 0, in_flight, in_flight * 10) for name in names],
+        [StageBacklog(name, f"{name}_merge", 0, 0, True, in_flight, left, None, in_flight * 10) for name in names],
+    )
+
+
+def ran(name: str, walls_s: dict[int, float], beliefs: Beliefs | None = None, load: float = 0.0) -> Beliefs:
+    beliefs = beliefs or Beliefs()
+    for s, wall_s in walls_s.items():
+        beliefs = beliefs.ran(StageRun(name, name, "split", s, LEFT, LEFT, load, wall_s))
+    return beliefs
+
+
+def with_sizes(beliefs: Beliefs, category: str = "a", cores: int = 1) -> Beliefs:
+    """Tasks of several sizes have finished."""
+    for number, n in enumerate((100, 1000, 10_000, 10_000), start=1):
+        of = task(chunk(n), number=number, cores=cores)
+        object.__setattr__(of, "category", category)
+        beliefs = beliefs.updated(seen(of, wall_s=2.0 + n * 1e-3, cpu_s=2.0 + n * 1e-3, memory_mib=200.0))
+    return beliefs
+
+
+def shapes_of(policy: Adaptive, beliefs: Beliefs, backlog: Backlog, count: int = 4) -> list[Shape]:
+    return list(policy.shapes(beliefs, capacity(4, 16_000, count), backlog))
+
+
+def test_a_lone_stage_gets_all_the_workers_when_its_makespan_counts() -> None:
+    (shape,) = shapes_of(Adaptive(), with_sizes(ran("a", SCALES)), stages("a"))
+    assert shape.parallelism is None
+    assert shape.in_flight == 16
+
+
+def test_a_lone_stage_gets_fewer_where_more_were_seen_to_be_slower() -> None:
+    slower = {1: 100.0, 2: 55.0, 4: 40.0, 8: 60.0, 16: 110.0}
+    beliefs = ran("a", slower, ran("a", slower))
+    (shape,) = shapes_of(Adaptive(), with_sizes(beliefs), stages("a"))
+    assert shape.parallelism in (3, 4, 5)
+    assert shape.in_flight == shape.parallelism
+    assert "longer" in shape.reason
+
+
+def test_what_was_not_seen_limits_nothing() -> None:
+    """Runs at one and two tasks at once say nothing sure about sixteen."""
+    (shape,) = shapes_of(Adaptive(), with_sizes(ran("a", {1: 100.0, 2: 110.0})), stages("a"))
+    assert shape.parallelism is None
+
+
+def test_where_cost_counts_a_stage_without_history_begins_with_one_task() -> None:
+    (shape,) = shapes_of(Adaptive(goal="cost"), Beliefs(), stages("a"))
+    assert (shape.in_flight, shape.parallelism) == (1, 1)
+
+
+def test_then_comes_one_wave_of_the_probe_and_nothing_before_it_has_ended() -> None:
+    policy, beliefs = Adaptive(goal="cost"), with_sizes(Beliefs())
+    beliefs = beliefs.ran(StageRun("a", "a", "split", 1, 10_000, LEFT, 0.0, 12.0))
+    (shape,) = shapes_of(policy, beliefs, stages("a"))
+    assert shape.parallelism is not None
+    assert 1 < shape.parallelism <= 5
+    assert shape.in_flight == shape.parallelism
+    assert shape.elements <= LEFT / shape.parallelism / 3
+    assert "probe" in shape.reason
+    assert shapes_of(policy, beliefs, stages("a", in_flight=2)) == []
+
+
+def test_then_the_stage_is_cut_into_as_many_tasks_as_the_model_chooses() -> None:
+    fixed = {1: 120.0, 2: 70.0, 4: 45.0, 8: 32.5, 16: 26.25}  # 20 + 100 / s: T sqrt(s) is least at 5
+    (shape,) = shapes_of(Adaptive(goal="cost"), with_sizes(ran("a", fixed)), stages("a"))
+    assert shape.parallelism in (4, 5, 6)
+    assert shape.in_flight == shape.parallelism
+    assert shape.elements == -(-LEFT // shape.parallelism)
+    assert "parallelism" in shape.reason
+    assert "law fitted to 5 runs" in shape.reason
+
+
+def test_memory_may_demand_more_tasks_but_not_more_at_once() -> None:
+    beliefs = ran("a", {1: 120.0, 2: 70.0, 4: 45.0, 8: 32.5, 16: 26.25})
+    for number, n in enumerate((100, 1000, 2000, 2000, 2000), start=1):
+        of = task(chunk(n), number=number)
+        object.__setattr__(of, "category", "a")
+        beliefs = beliefs.updated(seen(of, wall_s=2.0 + n * 1e-3, memory_mib=200.0 + 5.0 * n))
+    (shape,) = shapes_of(Adaptive(goal="cost"), beliefs, stages("a"))
+    assert shape.parallelism in (4, 5, 6)
+    assert shape.elements < 3300  # 16,000 MiB
+    assert shape.in_flight == shape.parallelism
+
+
+def test_urgency_moves_the_choice() -> None:
+    fixed = {1: 120.0, 2: 70.0, 4: 45.0, 8: 32.5, 16: 26.25}
+    chosen = []
+    for urgency in (0.5, 1.0, 2.0):
+        policy = Adaptive(goal="cost", urgency=urgency)
+        (shape,) = shapes_of(policy, with_sizes(ran("a", fixed)), stages("a"))
+        chosen.append(shape.parallelism or 0)
+    assert chosen[0] < chosen[1] < chosen[2]
+
+
+def test_stages_that_compete_share_the_workers_and_see_each_other_as_load() -> None:
+    light = {1: 12.0, 2: 11.0, 5: 10.5, 10: 10.2}
+    beliefs = ran("light", light, ran("heavy", SCALES))
+    plans = Parallelism(Adaptive().settings).plans(beliefs, capacity(4, 16_000, 4), stages("heavy", "light"))
+    assert plans["heavy"].s > 3 * plans["light"].s
+    assert 16 <= plans["heavy"].s + plans["light"].s <= 18
+    assert "beside" in plans["heavy"].reason
+
+
+def test_stages_that_compete_without_history_are_not_limited() -> None:
+    plans = Parallelism(Adaptive().settings).plans(ran("a", SCALES), capacity(), stages("a", "b"))
+    assert plans == {}
+
+
+def test_a_task_of_threads_gets_one_core_then_the_probe_then_what_the_model_chooses() -> None:
+    policy, backlog = Adaptive(goal="cost"), stages("a", mode="threads")
+    plan = Parallelism(policy.settings).plans(Beliefs(), capacity(8), backlog)["a"]
+    assert plan.s == 1
+    threads = Beliefs()
+    for s, wall_s in {1: 100.0, 2: 52.0, 4: 30.0, 8: 20.0}.items():
+        threads = threads.ran(StageRun("a", "a", "threads", s, 1000, LEFT, 0.0, wall_s))
+    shapes_of(policy, with_sizes(threads), backlog)
+    given = policy.allocate(chunk(1000), with_sizes(threads), capacity(8))
+    assert given.cores == 1  # of another category
+    work = chunk(1000)
+    object.__setattr__(work, "category", "a")
+    assert policy.allocate(work, with_sizes(threads), capacity(4, 16_000, 4)).cores in (2, 3, 4)
+
+
+def test_where_time_counts_tasks_of_threads_get_what_gets_most_done() -> None:
+    beliefs = Beliefs()
+    for s, wall_s in {1: 100.0, 2: 60.0, 4: 40.0, 8: 30.0}.items():
+        beliefs = beliefs.ran(StageRun("a", "a", "threads", s, 1000, LEFT, 0.0, wall_s))
+    parallelism = Parallelism(Adaptive().settings)
+    many = parallelism.plans(beliefs, capacity(8), stages("a", mode="threads", left=100_000))["a"]
+    assert many.s == 1  # a hundred tasks: threads would waste cores
+    few = Parallelism(Adaptive().settings).plans(beliefs, capacity(8), stages("a", mode="threads", left=1000))["a"]
+    assert few.s >= 6  # one task alone
+
+
+def test_switched_off_nothing_is_limited() -> None:
+    policy = Adaptive(goal="cost", without=["parallelism"])
+    (shape,) = shapes_of(policy, with_sizes(ran("a", SCALES)), stages("a"))
+    assert shape.parallelism is None
+
+
+def test_the_objectives_of_the_whole_are_goals() -> None:
+    assert Adaptive(objective="cost").settings.goal == "cost"
+    assert Adaptive(objective="makespan", goal="cost").settings.goal == "makespan"
+    assert Adaptive(objective="cost").settings.objective == "throughput"
+    with pytest.raises(BadInput, match="'throughput', 'waste', 'retries', 'makespan' or 'cost', got 'money'"):
+        Adaptive(objective="money")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="urgency is a number above 0"):
+        Adaptive(urgency=0)
