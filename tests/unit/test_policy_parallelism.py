@@ -97,7 +97,7 @@ def test_memory_may_demand_more_tasks_but_not_more_at_once() -> None:
         object.__setattr__(of, "category", "a")
         beliefs = beliefs.updated(seen(of, wall_s=2.0 + n * 1e-3, memory_mib=200.0 + 5.0 * n))
     (shape,) = shapes_of(Adaptive(goal="cost"), beliefs, stages("a"))
-    assert shape.parallelism in (4, 5, 6)
+    assert shape.parallelism in range(4, 9)  # so that no last wave is of a few
     assert shape.elements < 3300  # 16,000 MiB
     assert shape.in_flight == shape.parallelism
 
