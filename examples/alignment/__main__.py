@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.threads < 1:
+    if options.threads is not None and options.threads < 1:
         raise BadInput(f"--threads must be at least 1, got {options.threads}")
     tools.need("bwa", "samtools")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _check(out: Path, sources: list[Source], align: Align, options: argparse.Nam
     prefix = index_of(Path(align.genome), align.digest)
     expected: Counter[bytes] = Counter()
     for source in sources:
-        single = tools.run("bwa", "mem", "-v", "1", "-t", str(options.threads), str(prefix), source.id)
+        single = tools.run("bwa", "mem", "-v", "1", "-t", str(options.threads or 1), str(prefix), source.id)
         expected.update(records(single))
     found = Counter(records(tools.run("samtools", "view", str(out))))
     differing = (expected - found).total()
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sort", action="store_true", help="by place on the genome, not in the order of the reads")
     parser.add_argument("--any-tie", action="store_true", help="any of the best places: no fillers, see README")
     parser.add_argument("--check", action="store_true", help="compare with one run of bwa")
-    parser.add_argument("--threads", type=int, default=1, help="cores of a task, which are bwa's threads [%(default)s]")
+    parser.add_argument("--threads", type=int, help="cores of a task, which are bwa's threads [what gets most done]")
     where.add_arguments(parser)
     return parser
 

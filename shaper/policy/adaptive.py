@@ -72,7 +72,7 @@ class Adaptive:
         risk: probability that a task exceeds its memory; 1 % by default.
         retries: how often a piece whose function raised is run again.
         fan_in: results per merge.
-        cores: per processing task.
+        cores: per processing task; one by default, and in stages of mode `threads` what gets most done.
         concurrency: most processing tasks at once; as many as the workers hold by default.
         checkpoint_s: results may stay on workers for so long, on engines that can leave them there: what was done since
             then is done again when its worker is lost. 0: every result comes back at once.
@@ -96,7 +96,7 @@ class Adaptive:
         risk: float | None = None,
         retries: int = 1,
         fan_in: int | None = None,
-        cores: int = 1,
+        cores: int | None = None,
         concurrency: int | None = None,
         checkpoint_s: float = 60.0,
         patience: str | float = PATIENCE_S,

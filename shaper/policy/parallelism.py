@@ -102,7 +102,7 @@ class Parallelism:
     def _made(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> Mapping[str, Plan]:
         plans: dict[str, Plan] = {}
         for stage in stages:
-            if stage.mode == "threads":
+            if stage.mode == "threads" and not self._settings.cores_given:
                 plans[stage.name] = self._threads(stage, beliefs, capacity)
         side_by_side = [stage for stage in stages if stage.mode == "split"]
         if self._settings.goal == "cost":
@@ -176,7 +176,7 @@ class Parallelism:
         known = beliefs.parallelism.get(stage.category)
         if known is None or self._settings.goal == "cost" or _shown(beliefs, stage) < 2:
             choice = _choice(stage, beliefs, 0.0, most, self._settings.urgency)
-            return Plan(choice.s, None, f"parallelism: {choice.s} cores for a task, {choice.reason}")
+            return Plan(choice.s, None, f"parallelism: {_cores(choice.s)} for a task, {choice.reason}")
         gamma = known.model.runs[-1].gamma
         tasks = max(1.0, stage.left / max(1, round(gamma * known.base_elements)))
 
@@ -186,7 +186,7 @@ class Parallelism:
             return math.inf if mean is None or not at_once else math.ceil(tasks / at_once) * mean
 
         s = min(range(1, most + 1), key=makespan_s)
-        return Plan(s, None, f"parallelism: {s} cores for a task, about {tasks:.0f} tasks are left")
+        return Plan(s, None, f"parallelism: {_cores(s)} for a task, about {tasks:.0f} of them are left")
 
 
 def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
@@ -236,3 +236,7 @@ def _choice(stage: _Open, beliefs: Beliefs, load: float, s_max: int, urgency: fl
         return Choice(known.model.runs[-1].s, None, "the baseline")
     gamma = known.gamma(max(1, stage.left + stage.in_flight))
     return known.model.choose(gamma, load, s_max, urgency)
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' if count > 1 else ''}"

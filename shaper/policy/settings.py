@@ -61,6 +61,7 @@ class Settings:
     without: frozenset[str] = frozenset()
     patience_s: float = PATIENCE_S
     urgency: float = 1.0
+    cores_given: bool = False
 
 
 def whole_number(name: str, value: object, least: int) -> None:
@@ -81,7 +82,7 @@ def checked(
     risk: float | None,
     retries: int,
     fan_in: int | None,
-    cores: int,
+    cores: int | None = None,
     concurrency: int | None = None,
     checkpoint_s: float = 0.0,
     without: Collection[str] = (),
@@ -129,10 +130,11 @@ def checked(
         0.5 if "risk" in without else risk if risk is not None else _RISK[objective],
         retries,
         fan_in,
-        cores,
+        cores or 1,
         concurrency,
         float(checkpoint_s),
         frozenset(without),
         parse_seconds(patience, "patience"),
         float(urgency),
+        cores is not None,
     )
