@@ -80,8 +80,8 @@ def tuned(x: Array, y: Array, start: Kernel) -> Kernel | None:
     if not installed():
         return None
     try:
-        from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped]
-        from sklearn.gaussian_process import GaussianProcessRegressor, kernels  # type: ignore[import-untyped]
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor, kernels
     except ImportError:
         return None
     kernel = kernels.ConstantKernel(start.amplitude2, _AMPLITUDE2) * kernels.Matern(
