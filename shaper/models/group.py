@@ -29,8 +29,11 @@ _SOURCES_KEPT = 32
 _MANY = 32
 _NONE: frozenset[str] = frozenset()
 _MERGED = frozenset(map(str, range(_MANY)))  # merges have no sources: their number limits nothing
-# What an earlier run taught counts as so many observations.
-_REMEMBERED = 8.0
+# What an earlier run taught counts as so many observations; where something may have changed since, as fewer.
+_REMEMBERED, _DOUBTED = 8.0, 2.0
+# What another run has shown is forgotten where a task, before it counts as proven, uses so many times more or less of a
+# resource, and as many standard deviations.
+_OFF = 2.5
 _GUESS = 0.5
 _TRIED = 8.0  # so many that failed at other sizes say how it grows
 _BORROWED = 4.0  # observations that the category is worth to a group without own ones
@@ -96,10 +99,15 @@ class Model:
         exceeded = {key: item._replace(weight=item.weight * share) for key, item in self.exceeded.items()}
         return replace(self, bins=bins, exceeded=exceeded, n=max(1, int(self.n * share)), refit_at=0.0)
 
-    def remembered(self) -> Model:
+    def remembered(self, worth: float) -> Model:
         """What another run may take over: the line, and few observations, which new ones soon outweigh."""
         known = sum(item.weight for item in self.bins.values())
-        return self.faded(min(1.0, _REMEMBERED / known)) if known else self
+        return self.faded(min(1.0, worth / known)) if known else self
+
+    def off(self, x: float, y: float) -> bool:
+        """Whether y is so far from the line at x, either way, that the line is about something else."""
+        line = self.line
+        return line is not None and abs(math.log(y / line.median(x))) > max(math.log(_OFF), _OFF * line.spread(x))
 
     def _refitted(self, bins: Bins, exceeded: Bins, n: int, prior: Bins | None, sources: int) -> Model:
         weight = _BORROWED * 4 / (4 + n) if prior else 0.0
@@ -118,7 +126,10 @@ class GroupBeliefs:
         wall: seconds a slot is held against size, all overheads included.
         done, exhausted, failed, lost: attempts of this very group that ended so.
         surprises: attempts that exceeded a limit they were believed to keep, lately.
-        cautious: successes that are wanted before sizes are trusted again, after too many surprises.
+        cautious: successes that are wanted before sizes are trusted: after too many surprises, or where another run has
+            shown them.
+        recalled, doubted: whether it began with what another run has shown, and whether that may be about something
+            else, for instance about other code.
         suspect_since_s: when the first of these surprises was submitted.
         alarms: how often there were too many surprises.
         changed_s: submission of the first task that the last alarm was about: what was cut later may be like it.
@@ -146,6 +157,8 @@ class GroupBeliefs:
     source_per_s: float | None = None
     surprises: float = 0.0
     cautious: int = 0
+    recalled: bool = False
+    doubted: bool = False
     suspect_since_s: float | None = None
     alarms: int = 0
     changed_s: float | None = None
@@ -159,7 +172,7 @@ class GroupBeliefs:
         """Return the beliefs after one observation."""
         x = size_of(seen.task.work)
         if seen.outcome is Outcome.DONE:
-            return self._finished(seen, prior, x)
+            return self._tested(seen, x)._finished(seen, prior, x)
         about = replace(self, held_s=self.held_s + _held_s(seen))
         if seen.outcome is Outcome.OUT_OF_MEMORY:
             return about._exceeded(seen, prior, x)
@@ -176,6 +189,26 @@ class GroupBeliefs:
         if seen.outcome is Outcome.LOST:
             return replace(about, lost=about.lost + 1)
         return about
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing of this run has shown yet that what another has shown still holds."""
+        return self.recalled and self.cautious > 0
+
+    def _tested(self, seen: Observation, x: float) -> GroupBeliefs:
+        """Forget what another run has shown where a task that finished is far from it."""
+        if not self.unproven:
+            return self
+        usage = seen.usage or Usage()
+        held_s = _held_s(seen) if seen.started_s is not None else usage.wall_s
+        memory_off = bool(usage.memory_mib) and self.memory.off(x, usage.memory_mib or 1.0)
+        wall_off = held_s is not None and self.wall.off(x, max(held_s, _LEAST_S))
+        if not memory_off and not wall_off:
+            return self
+        # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best.
+        memory = Model(without=self.memory.without) if memory_off else self.memory
+        wall = Model(without=self.wall.without) if wall_off else self.wall
+        return GroupBeliefs(memory, wall, cautious=_PROOFS, sources=self.sources)
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         usage = seen.usage or Usage()
@@ -229,9 +262,12 @@ class GroupBeliefs:
             since_s = self.suspect_since_s if self.suspect_since_s is not None else math.inf
             about = replace(about, surprises=self.surprises + 1, suspect_since_s=min(seen.submitted_s, since_s))
         # Of many side by side some exceed their limit before any that was cut later can have finished.
-        if about.surprises >= (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0)):
+        enough = 1.0 if self.unproven else _SURPRISES
+        if about.surprises >= (1 + self.alarms) * max(enough, _SURPRISING * (seen.task.beside or 0)):
             return replace(
                 about,
+                recalled=False,
+                largest_done=min(self.largest_done, x) if self.unproven else self.largest_done,
                 memory=self.memory.anew(x, self._need_mib(seen, x, reached)),
                 surprises=0.0,
                 suspect_since_s=None,
@@ -256,14 +292,27 @@ class GroupBeliefs:
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""
         return GroupBeliefs(
-            self.memory.remembered(),
-            self.wall.remembered(),
-            calm=self.calm.remembered(),
+            self.memory.remembered(_REMEMBERED),
+            self.wall.remembered(_REMEMBERED),
+            calm=self.calm.remembered(_REMEMBERED),
             recent_cpu_s=self.recent_cpu_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
             cautious=_PROOFS,
+            recalled=True,
+            largest_done=self.largest_done,
+            most_mib=self.most_mib,
+        )
+
+    def doubtful(self) -> GroupBeliefs:
+        """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""
+        return GroupBeliefs(
+            self.memory.remembered(_DOUBTED),
+            self.wall.remembered(_DOUBTED),
+            cautious=_PROOFS,
+            recalled=True,
+            doubted=True,
             largest_done=self.largest_done,
             most_mib=self.most_mib,
         )

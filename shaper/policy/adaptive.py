@@ -47,6 +47,8 @@ _LIFETIME_S = 60.0
 _LOSSES = 3
 # The first tasks of another group are this much smaller than what its category suggests.
 _FIRST_SHARE = 4
+# And where another run showed it that was about other code.
+_DOUBTED_SHARE = 16
 _NO_LIMIT = 10**9
 _FAN_IN, _FAN_IN_MOST = 8, 16
 
@@ -176,13 +178,8 @@ class Adaptive:
             size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
-                why = (
-                    "several needed far more memory than believed"
-                    if about.alarms
-                    else "this is what another run showed"
-                )
-                size = Size(smaller, size.slots, f"small until some finish: {why}")
+                smaller = max(self.settings.min_chunksize, size.elements // _first_share(about), 1)
+                size = Size(smaller, size.slots, f"small until some finish: {_why_cautious(about)}")
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
                 smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
@@ -366,7 +363,7 @@ class Adaptive:
         size = chunksize.best(about, capacity, self.settings, self._pace(beliefs))
         believed = float(size.elements) if size is not None else task.work.elements / 8
         if about.cautious:
-            believed /= _FIRST_SHARE
+            believed /= _first_share(about)
         # Towards the end a whole piece again would be waited for.
         believed = min(believed, self._revision.wanted.get((task.stage, task.group), believed))
         wait = capacity.grace_s > 0 and largest is not None
@@ -379,6 +376,18 @@ class Adaptive:
         dispatch_s = beliefs.dispatch_s if "dispatch" not in self.settings.without else 0.0
         known = lost >= _LOSSES_TELL and "eviction" not in self.settings.without
         return chunksize.Pace(dispatch_s, min(lost / held_s, 1.0 / _LIFETIME_S) if known else 0.0)
+
+
+def _first_share(about: GroupBeliefs) -> int:
+    return _DOUBTED_SHARE if about.doubted and about.recalled else _FIRST_SHARE
+
+
+def _why_cautious(about: GroupBeliefs) -> str:
+    if about.alarms:
+        return "several needed far more memory than believed"
+    if not about.recalled:
+        return "what another run showed does not hold"
+    return "another run showed this of other code" if about.doubted else "this is what another run showed"
 
 
 def _none_finished(task: Task, beliefs: Beliefs) -> bool:
