@@ -104,6 +104,13 @@ class Model:
         known = sum(item.weight for item in self.bins.values())
         return self.faded(min(1.0, worth / known)) if known else self
 
+    def rescaled(self, x: float, y: float) -> Model:
+        """Begin again where work of size x used y: an empty task uses what it did, or less in proportion."""
+        assert self.line is not None
+        base = self.line.intercept * min(1.0, y / self.line.median(x))
+        model = replace(self, line=replace(self.line, intercept=min(y, base)))
+        return model.anew(x, y)
+
     def off(self, x: float, y: float) -> bool:
         """Whether y is so far from the line at x, either way, that the line is about something else."""
         line = self.line
@@ -201,13 +208,14 @@ class GroupBeliefs:
             return self
         usage = seen.usage or Usage()
         held_s = _held_s(seen) if seen.started_s is not None else usage.wall_s
-        memory_off = bool(usage.memory_mib) and self.memory.off(x, usage.memory_mib or 1.0)
-        wall_off = held_s is not None and self.wall.off(x, max(held_s, _LEAST_S))
-        if not memory_off and not wall_off:
+        memory, wall = self.memory, self.wall
+        if usage.memory_mib and memory.off(x, usage.memory_mib):
+            memory = memory.rescaled(x, usage.memory_mib)
+        if held_s is not None and wall.off(x, max(held_s, _LEAST_S)):
+            wall = wall.rescaled(x, max(held_s, _LEAST_S))
+        if memory is self.memory and wall is self.wall:
             return self
         # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best.
-        memory = Model(without=self.memory.without) if memory_off else self.memory
-        wall = Model(without=self.wall.without) if wall_off else self.wall
         return GroupBeliefs(memory, wall, cautious=_PROOFS, sources=self.sources)
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
