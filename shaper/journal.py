@@ -130,34 +130,48 @@ def _replay(past: Past, entry: Mapping[str, Any]) -> None:
         raise ValueError(f"unknown kind {kind!r}")
 
 
-def check(past: Past, plans: Iterable[StagePlan], fingerprints: Mapping[str, str], run_dir: Path) -> None:
-    """Refuse a run directory of other code or inputs.
+def check(past: Past, fingerprints: Mapping[str, str], run_dir: Path) -> None:
+    """Refuse a run directory of other stages or functions; `fingerprints` by stage.
 
     Raises:
         Changed: names what changed.
     """
-    advice = f"use another run_dir, or remove {run_dir} to start over"
-    names = [plan.name for plan in plans]
-    if not set(past.fingerprints) <= set(names):  # a session that was killed may not have written all of them
-        raise Changed(f"{run_dir} holds the stages {', '.join(past.fingerprints)}, not {', '.join(names)}: {advice}")
-    for plan in plans:
-        if plan.name not in past.fingerprints:
-            continue
-        if past.fingerprints[plan.name] != fingerprints[plan.name]:
-            raise Changed(f"the process or merge function of stage {plan.name!r} has changed since {run_dir}: {advice}")
-        before = {row[0]: row for row in past.sources[plan.name]}
-        now = {source.id: _row(source) for source in plan.sources}
-        for name in [*now, *before]:
-            if name not in before:
-                raise Changed(f"source {name!r} was not an input of {run_dir}: {advice}")
-            if name not in now:
-                raise Changed(f"source {name!r} of {run_dir} is no longer an input: {advice}")
-            if before[name] != now[name]:
-                raise Changed(
-                    f"source {name!r} has changed since {run_dir} (elements, identity, payload or group): {advice}"
-                )
-        if list(before) != list(now):
-            raise Changed(f"the sources of stage {plan.name!r} come in another order than in {run_dir}: {advice}")
+    if not set(past.fingerprints) <= set(fingerprints):  # a session that was killed may not have written all of them
+        held, given = ", ".join(past.fingerprints), ", ".join(fingerprints)
+        raise Changed(f"{run_dir} holds the stages {held}, not {given}: {_advice(run_dir)}")
+    for name, fingerprint in past.fingerprints.items():
+        if fingerprint != fingerprints[name]:
+            raise Changed(
+                f"the process or merge function of stage {name!r} has changed since {run_dir}: {_advice(run_dir)}"
+            )
+
+
+def check_sources(past: Past, plan: StagePlan, run_dir: Path) -> None:
+    """Refuse a run directory whose stage of this name has other sources.
+
+    Raises:
+        Changed: names what changed.
+    """
+    if plan.name not in past.sources:
+        return
+    advice = _advice(run_dir)
+    before = {row[0]: row for row in past.sources[plan.name]}
+    now = {source.id: _row(source) for source in plan.sources}
+    for name in [*now, *before]:
+        if name not in before:
+            raise Changed(f"source {name!r} was not an input of {run_dir}: {advice}")
+        if name not in now:
+            raise Changed(f"source {name!r} of {run_dir} is no longer an input: {advice}")
+        if before[name] != now[name]:
+            raise Changed(
+                f"source {name!r} has changed since {run_dir} (elements, identity, payload or group): {advice}"
+            )
+    if list(before) != list(now):
+        raise Changed(f"the sources of stage {plan.name!r} come in another order than in {run_dir}: {advice}")
+
+
+def _advice(run_dir: Path) -> str:
+    return f"use another run_dir, or remove {run_dir} to start over"
 
 
 def _row(source: Source) -> list[Any]:

@@ -62,7 +62,8 @@ def run(
     """
     beliefs = beliefs or getattr(policy, "prior", None) or Beliefs()
     while True:
-        ledger.add(inbox.take())
+        while plans := inbox.take():
+            ledger.add(plans)
         if ledger.finished:
             break
         capacity, backlog = engine.capacity(), ledger.backlog

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import BadInput, Damaged
+from shaper.ledger import StagePlan
 from shaper.models import Beliefs, GroupBeliefs
 from shaper.models.line import Line
 from shaper.types import (
@@ -62,6 +63,12 @@ class Recorder:
     def run(self, entry: Mapping[str, Any]) -> None:
         """Begin a session."""
         self._write({"kind": "run", "at_s": 0.0, **entry})
+
+    def added(self, plan: StagePlan, done_elements: int) -> None:
+        """Write that a stage has begun while the run goes on."""
+        self._write(
+            {"kind": "stage", "at_s": _t(self._at_s), **stage_row(plan), "already_done_elements": done_elements}
+        )
 
     def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
         """Write what changed: workers, chunksizes."""
@@ -324,6 +331,10 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
         if offset_s:
             entry = shifted(entry, offset_s)
         stopped_s = max(stopped_s, entry["at_s"])
+        if kind == "stage" and sessions:
+            run = sessions[-1].run
+            stages = [*run["stages"], {key: entry[key] for key in ("name", "category", "elements", "sources")}]
+            sessions[-1] = replace(sessions[-1], run={**run, "stages": stages})
         if kind == "end" and sessions:
             sessions[-1] = replace(sessions[-1], end=entry)
         if kind in by_kind:
@@ -331,6 +342,12 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
     if sessions:
         sessions[-1] = replace(sessions[-1], stopped_s=stopped_s)
     return Records(sessions, by_kind["task"], by_kind["shape"], by_kind["belief"], by_kind["capacity"], tuple(faults))
+
+
+def stage_row(plan: StagePlan) -> dict[str, Any]:
+    """What is recorded of a stage."""
+    elements = sum(source.elements or 0 for source in plan.sources)
+    return {"name": plan.name, "category": plan.category, "elements": elements, "sources": len(plan.sources)}
 
 
 def shifted(entry: Entry, by_s: float) -> Entry:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import BadInput, Damaged, SiteError
-from shaper.ledger import StagePlan
+from shaper.types import Stage
 
 RUNS = "shaper-runs"
 DESCRIPTION = "run.json"
@@ -114,7 +114,7 @@ def _asked_for(name: str) -> str | None:
     return asked
 
 
-def describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints: Mapping[str, str]) -> None:
+def describe(run_dir: Path, name: str, stages: Sequence[Stage], fingerprints: Mapping[str, str]) -> None:
     """Write run.json, which `shaper resume` reads; once, and whole or not at all."""
     path = run_dir / DESCRIPTION
     if described(run_dir):
@@ -135,8 +135,12 @@ def describe(run_dir: Path, name: str, plans: Sequence[StagePlan], fingerprints:
                 "argv": sys.argv[1:],
                 "cwd": str(Path.cwd()),
                 "stages": [
-                    {"name": plan.name, "category": plan.category, "fingerprint": fingerprints[plan.name]}
-                    for plan in plans
+                    {
+                        "name": stage.name,
+                        "category": stage.category or stage.name,
+                        "fingerprint": fingerprints[stage.name],
+                    }
+                    for stage in stages
                 ],
             },
             indent=1,

@@ -12,15 +12,16 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
+from shaper import arrivals, records
 from shaper import journal as journals
-from shaper import records
 from shaper import run_dir as run_dirs
 from shaper.code import file_stamp, fingerprint_of, pack
 from shaper.dataset import as_sources
@@ -36,13 +37,11 @@ from shaper.records import Recorder
 from shaper.tally import Report, Tally
 from shaper.types import Backlog, Capacity, Code, GiveUp, Observation, Outcome, Shape, Source, Stage, Task, Verdict
 
+if TYPE_CHECKING:
+    from shaper.report.progress import Progress
+
 _LINES_KEPT = 1000
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-class _NoInbox:
-    def take(self) -> Sequence[StagePlan]:
-        return ()
 
 
 class _Watches:
@@ -91,21 +90,25 @@ class Session:
         self.engine = engine
         self._closing = ExitStack()
         simulated = engine.name == "simulated"
-        self.plans = [
-            StagePlan(
-                stage.name,
-                as_sources(stage.dataset) if simulated else tuple(map(_identified, as_sources(stage.dataset))),
-                stage.after,
-                stage.category or stage.name,
-                stage.mode,
-                stage.ordered,
-            )
-            for stage in stages
-        ]
+        arrivals.check(stages)
+        self.stages = stages
+        self.plans: list[StagePlan] = []
+        for stage in stages:
+            if not arrivals.counted_later(stage) and {plan.name for plan in self.plans}.issuperset(stage.after):
+                self.plans.append(self._plan(stage, as_sources(stage.dataset)))
         self.codes: dict[str, Code] = {}
         for stage in stages:
+            if arrivals.counted_later(stage) and not simulated:
+                counting = arrivals.counting(stage)
+                assert counting.process is not None
+                self.codes[counting.name] = pack(
+                    counting.name, counting.process, arrivals.unmerged, fingerprint or fingerprint_of(stage.dataset)
+                )
             if stage.process is not None and stage.merge is not None:
                 self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
+        self._before = 0  # elements that earlier sessions have done
+        self._growing: list[Recorder | Progress] = []
+        self._late: Callable[[StagePlan], StagePlan] = lambda plan: plan
         self.run_dir = None if simulated and run_dir is None else run_dirs.find_or_make(run_dir, name)
         if self.run_dir is not None:
             # Before the engine sees the directory, and until it has left it: another process may be at work there.
@@ -130,7 +133,7 @@ class Session:
 
     def _go(self) -> tuple[Report, Mapping[str, object]]:
         session, ledger, journal = self._open()
-        before = ledger.settled_elements
+        self._before = ledger.settled_elements
         tally = Tally()
         recorder = self._recorder(ledger, session)
         known = self._begin_with()
@@ -141,6 +144,8 @@ class Session:
             watches.append(FailedWork(self.run_dir, list(self.codes.values())))
         watches += [*self._wants(known), *self._progress(ledger)]
         together = _Watches(watches)
+        waiting = [stage for stage in self.stages if stage.after]
+        inbox = arrivals.Arrivals(waiting, ledger, self.engine.fetch, self._added, here=self.engine.name == "simulated")
         status, message = "failed", ""
         try:
             simulated = self.engine.name == "simulated"
@@ -149,7 +154,7 @@ class Session:
                 self.policy,
                 self.engine,
                 journal,
-                _NoInbox(),
+                inbox,
                 together,
                 tick_s=1.0 if simulated else 0.25,
                 beliefs=known,
@@ -169,7 +174,7 @@ class Session:
         finally:
             report = replace(
                 tally.report(self.engine.now_s, ledger.settled_elements),
-                elements_before=before,
+                elements_before=self._before,
                 skipped=tuple(ledger.skipped()),
                 skipped_spans=tuple(ledger.skipped_spans()),
                 missing=tuple(ledger.missing()),
@@ -192,7 +197,7 @@ class Session:
                 self._tell_stopped(ledger)
             else:
                 self._show(report)
-        return report, values
+        return report, {stage.name: values.get(stage.name) for stage in self.stages}
 
     def close(self) -> None:
         self._closing.close()
@@ -207,34 +212,55 @@ class Session:
         return self.beliefs
 
     def _open(self) -> tuple[int, Ledger, journals.Journal | journals.NoJournal]:
-        fingerprints = {plan.name: self._fingerprint(plan) for plan in self.plans}
+        names = [stage.name for stage in self.stages]
+        names += [name for name in self.codes if name not in names]
         if self.run_dir is None:
-            for plan in self.plans:
-                self.engine.open(plan.name, self.codes.get(plan.name))
+            for name in names:
+                self.engine.open(name, self.codes.get(name))
             return 1, Ledger(self.plans), journals.NoJournal()
+        fingerprints = {name: self.codes[name].fingerprint if name in self.codes else "" for name in names}
         path = self.run_dir / journals.NAME
         if path.exists():
             self.past = journals.read(path)
-            journals.check(self.past, self.plans, fingerprints, self.run_dir)
+            journals.check(self.past, fingerprints, self.run_dir)
+            for plan in self.plans:
+                journals.check_sources(self.past, plan, self.run_dir)
         session = self.past.sessions + 1
-        run_dirs.describe(self.run_dir, self.name, self.plans, fingerprints)
-        for plan in self.plans:
-            self.engine.open(plan.name, self.codes.get(plan.name))
+        run_dirs.describe(self.run_dir, self.name, self.stages, fingerprints)
+        for name in names:
+            self.engine.open(name, self.codes.get(name))
         missing = self.engine.adopt({task_id: settled.ref for task_id, settled in self.past.results.items()})
-        ledger = Ledger(self.plans, session=session)
-        for plan in self.plans:
-            ledger.restore(plan.name, *self.past.of_stage(plan, missing))
         journal = journals.Journal(path, session)
         self._closing.callback(journal.close)
         if missing:
             journal.lost(sorted(missing))
-        for plan in self.plans:
-            journal.open_stage(plan, fingerprints[plan.name], known=plan.name in self.past.fingerprints)
-        return session, ledger, journal
+        run_dir = self.run_dir
 
-    def _fingerprint(self, plan: StagePlan) -> str:
-        code = self.codes.get(plan.name)
-        return code.fingerprint if code is not None else ""
+        def late(plan: StagePlan) -> StagePlan:
+            journals.check_sources(self.past, plan, run_dir)
+            journal.open_stage(plan, fingerprints[plan.name], known=plan.name in self.past.fingerprints)
+            done, skipped = self.past.of_stage(plan, missing)
+            return replace(plan, done=tuple(done), skipped=tuple(skipped))
+
+        self._late = late
+        return session, Ledger(map(late, self.plans), session=session), journal
+
+    def _plan(self, stage: Stage, sources: tuple[Source, ...]) -> StagePlan:
+        """A stage with counted sources."""
+        # The payload of a counting task is what its parents' journaled results hold.
+        if self.engine.name != "simulated" and not arrivals.is_counting(stage.name):
+            sources = tuple(map(_identified, sources))
+        category = stage.category or stage.name
+        return StagePlan(stage.name, sources, stage.after, category, stage.mode, stage.ordered)
+
+    def _added(self, stage: Stage, sources: tuple[Source, ...]) -> StagePlan:
+        """A stage that begins while the run goes on."""
+        plan = self._late(self._plan(stage, sources))
+        done = sum(result.elements for result in plan.done)
+        self._before += done
+        for watch in self._growing:
+            watch.added(plan, done)
+        return plan
 
     def _recorder(self, ledger: Ledger, session: int) -> Recorder | None:
         if self.run_dir is None:
@@ -242,6 +268,7 @@ class Session:
         settings = getattr(self.policy, "settings", None)
         recorder = Recorder(self.run_dir / records.NAME, getattr(settings, "risk", None))
         self._closing.callback(recorder.close)
+        self._growing.append(recorder)
         recorder.run(
             {
                 "session": session,
@@ -249,15 +276,7 @@ class Session:
                 "name": self.name,
                 "engine": self.engine.name,
                 "policy": self.policy.name,
-                "stages": [
-                    {
-                        "name": plan.name,
-                        "category": plan.category,
-                        "elements": sum(source.elements or 0 for source in plan.sources),
-                        "sources": len(plan.sources),
-                    }
-                    for plan in self.plans
-                ],
+                "stages": [records.stage_row(plan) for plan in self.plans],
                 "already_done_elements": ledger.settled_elements,
             }
         )
@@ -271,6 +290,7 @@ class Session:
         hint = str(getattr(self.engine, "hint", ""))
         shown = Progress(ledger.elements, ledger.settled_elements, hint=hint)
         self._closing.callback(shown.close)
+        self._growing.append(shown)
         return [shown]
 
     def _wants(self, known: Beliefs) -> list[Watch]:

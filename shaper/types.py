@@ -172,7 +172,8 @@ class Stage:
 
     Args:
         name: unique within a run.
-        dataset: a mapping source id -> elements, an iterable of Source, or a reader.
+        dataset: a mapping source id -> elements, an iterable of Source, a reader, or a function that returns one of
+            these from the values of the stages in `after`, in that order.
         process: function of a Chunk, returns a result that pickles.
         merge: function of two results, returns their combination; associative, and commutative unless `ordered`.
         after: names of the stages this one waits for.

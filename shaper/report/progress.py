@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shaper.ledger import StagePlan
 from shaper.models.beliefs import Beliefs
 from shaper.types import (
     Accept,
@@ -82,6 +83,11 @@ class Progress:
             self._live = live
         elif done:
             self._say(f"resumed: {show_count(done)} of {show_count(elements)} elements are done already")
+
+    def added(self, plan: StagePlan, done_elements: int) -> None:
+        """A stage has begun while the run goes on."""
+        self.elements += sum(source.elements or 0 for source in plan.sources)
+        self.done += done_elements
 
     # -- events --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,8 @@ def test_a_killed_run_resumes_without_loss_or_duplicate_at_other_sizes(
     with pytest.warns() if not path.read_bytes().endswith(b"\n") else _nothing():
         past = journals.read(path)
     missing = sorted(past.results)[::3]
-    again = Ledger(described, session=past.sessions + 1)
-    again.restore("one", *past.of_stage(described[0], missing))
+    done, skipped = map(tuple, past.of_stage(described[0], missing))
+    again = Ledger([replace(described[0], done=done, skipped=skipped)], session=past.sessions + 1)
     again.check()
     # What was journaled and is there is not done again.
     kept = sum(s.result.elements for name, s in past.results.items() if name not in missing)
@@ -167,7 +168,7 @@ def test_a_killed_run_resumes_without_loss_or_duplicate_at_other_sizes(
     stage = again._stages["one"]
     for name, settled in past.results.items():
         if name not in missing:
-            spans = again._spans(stage, settled.result.ranges)
+            spans = stage._spans(settled.result.ranges)
             second.values[name] = [(s.source.id, n) for s in spans for n in range(s.start, s.stop)]
     for _ in range(3000):
         if again.finished:

@@ -18,7 +18,9 @@ ALLOWED = {
     "dataset": BASE,
     "work": BASE,
     "reduction": BASE | {"work"},
-    "ledger": CORE,
+    "pieces": CORE,
+    "account": CORE | {"pieces"},
+    "ledger": CORE | {"pieces", "account"},
     "models": CORE | {"models"},
     "policy": CORE | {"models", "policy"},
     "loop": CORE | {"ledger", "models", "policy", "engines"},
@@ -26,13 +28,28 @@ ALLOWED = {
     "engines": BASE | {"monitor", "engines", "environment"},
     "environment": BASE | {"environment"},
     "journal": CORE | {"ledger"},
-    "records": CORE | {"models"},
+    "records": CORE | {"models", "ledger"},
     "tally": CORE | {"models", "records"},
-    "report": CORE | {"models", "records", "tally", "report"},
+    "report": CORE | {"models", "ledger", "records", "tally", "report"},
     "code": BASE,
     "failed": BASE | {"models"},
+    "arrivals": CORE | {"ledger"},
 }
-PURE = ("types", "errors", "units", "dataset", "work", "reduction", "ledger", "loop", "models", "policy")
+PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
+PURE += ("models", "policy")
+    "types",
+    "errors",
+    "units",
+    "dataset",
+    "work",
+    "reduction",
+    "pieces",
+    "account",
+    "ledger",
+    "loop",
+    "models",
+    "policy",
+)
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
