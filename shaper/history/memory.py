@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from shaper.errors import BadInput
 from shaper.history.place import Place, network_file_system
 from shaper.history.seen import Seen
-from shaper.history.subject import Subject
+from shaper.history.subject import Subject, subjects_of
 from shaper.models.as_json import from_json, to_json
 from shaper.models.beliefs import Beliefs, CategoryBeliefs
-from shaper.types import Backlog, Capacity, Observation, Shape, Task, Verdict
+from shaper.types import Backlog, Capacity, Code, Observation, Shape, Stage, Task, Verdict
 
 if TYPE_CHECKING:
     from shaper.history.store import Found, Store
@@ -47,19 +47,15 @@ class Memory:
     Attributes:
         documents: parameters of models that the store has, by category and kind; those of beliefs are used here, others
             are for whoever fits such models.
-        exact: categories of which the store knows this very code, with these versions and workers.
     """
 
-    def __init__(
-        self, store: Store, subjects: Mapping[str, Subject], modes: Mapping[str, str], engine: str
-    ) -> None:
+    def __init__(self, store: Store, subjects: Mapping[str, Subject], modes: Mapping[str, str], engine: str) -> None:
         self._store: Store | None = store
         self._subjects = subjects
         self._seen = Seen(modes, engine)
         self._beliefs = Beliefs()
         self._new: dict[str, dict[str, Mapping[str, Any]]] = {}
         self.documents: dict[tuple[str, str], object] = {}
-        self.exact: frozenset[str] = frozenset()
 
     # -- the beginning --------------------------------------------------------------------------------------------
 
@@ -68,7 +64,6 @@ class Memory:
         subjects = list(self._subjects.values())
         found = self._bounded(lambda store: store.find(subjects)) or [None] * len(subjects)
         known = {subject.category: one for subject, one in zip(subjects, found, strict=True) if one is not None}
-        self.exact = frozenset(category for category, one in known.items() if one.exact)
         self.documents = {(name, kind): body for name, one in known.items() for kind, body in one.documents.items()}
         beliefs = Beliefs()
         for category, one in known.items():
@@ -112,16 +107,15 @@ class Memory:
     def _worth_keeping(self, category: str) -> Beliefs | None:
         """The beliefs about a category of which something has finished in this run, ready to be taken over.
 
-        Of groups of which nothing has finished only what an earlier run of the same code showed is kept.
+        Of groups of which nothing has finished, what an earlier run showed is kept unless it was of other code.
         """
         known = self._beliefs.categories.get(category)
-        if known is None or not known.shared.done:
+        if known is None or not known.shared.done or self._beliefs.without:
             return None
         seen = {name: own for name, own in known.groups.items() if own.done}
-        rest = {name: own for name, own in known.groups.items() if category in self.exact and not own.done}
+        rest = {name: own for name, own in known.groups.items() if not own.done and not own.doubted}
         groups = dict(list({**seen, **rest}.items())[:_GROUPS_KEPT])
-        beliefs = replace(self._beliefs, categories={category: CategoryBeliefs(known.shared, groups)})
-        return replace(beliefs.remembered(), without=frozenset())
+        return replace(self._beliefs, categories={category: CategoryBeliefs(known.shared, groups)}).remembered()
 
     # -- bounds ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +140,7 @@ class Memory:
 
 
 def opened(
-    place: Place, subjects: Mapping[str, Subject], modes: Mapping[str, str], engine: str, *, quiet: bool = False
+    place: Place, run: str, stages: Sequence[Stage], codes: Mapping[str, Code], engine: str, *, quiet: bool = False
 ) -> Memory | None:
     """Return the memory of a run; None, said once in one line unless quiet, where SQLAlchemy is not installed."""
     try:
@@ -160,7 +154,8 @@ def opened(
             f"history: {place.path} lies on a network file system ({kind}), where several managers may damage it: "
             "set SHAPER_HISTORY to a file of this machine, a postgresql:// URL or off"
         )
-    return Memory(Store(place), subjects, modes, engine)
+    modes = {stage.name: stage.mode for stage in stages}
+    return Memory(Store(place), subjects_of(run, stages, codes, engine), modes, engine)
 
 
 def say(text: str) -> None:

@@ -43,7 +43,13 @@ def place(asked: bool | str | os.PathLike[str] | None) -> Place | None:
     if asked is None and said.lower() == OFF:
         return None
     if asked is None or asked is True:
-        asked = said if said and said.lower() != OFF else _data_home() / "shaper" / _NAME
+        if said and said.lower() != OFF:
+            asked = said
+        else:
+            try:
+                asked = _data_home() / "shaper" / _NAME
+            except RuntimeError:  # an account without a home
+                return None
     text = os.fspath(asked)
     if _URL.match(text):
         scheme = text.partition(":")[0].lower()

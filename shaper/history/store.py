@@ -7,7 +7,6 @@ Every call opens a connection of its own and closes it: a run has two or three o
 from __future__ import annotations
 
 import json
-
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -250,7 +249,9 @@ class Store:
         try:
             yield
         except schema.Newer as error:
-            raise Unusable(f"{self.name} was made by a newer version of shaper (schema {error}): update this one") from None
+            raise Unusable(
+                f"{self.name} was made by a newer version of shaper (schema {error}): update this one"
+            ) from None
         except DBAPIError as error:
             raise Unusable(f"{self.name} cannot be used: {_why(error)}") from error
         except (SQLAlchemyError, OSError) as error:
@@ -309,9 +310,7 @@ def _prune_subjects(connection: Connection) -> None:
     t = SUBJECTS.c
     rank = func.row_number().over(partition_by=(t.workflow, t.category), order_by=(t.last_unix_s.desc(), t.id.desc()))
     ranked = select(t.id, rank.label("rank")).subquery()
-    connection.execute(
-        delete(SUBJECTS).where(t.id.in_(select(ranked.c.id).where(ranked.c.rank > FINGERPRINTS_KEPT)))
-    )
+    connection.execute(delete(SUBJECTS).where(t.id.in_(select(ranked.c.id).where(ranked.c.rank > FINGERPRINTS_KEPT))))
     newest = select(t.id).order_by(t.last_unix_s.desc(), t.id.desc()).limit(SUBJECTS_KEPT)
     connection.execute(delete(SUBJECTS).where(t.id.not_in(newest)))
 
@@ -342,5 +341,3 @@ def _parsed(body: str) -> object:
         return json.loads(body)
     except ValueError:
         return None
-
-

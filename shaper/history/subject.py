@@ -7,10 +7,13 @@ import json
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+
+from shaper.pieces import StagePlan
+from shaper.types import Code, Stage
 
 # Packages whose version may change what a task needs; those count that the script has imported.
 _PACKAGES = ("awkward", "coffea", "dask", "hist", "numba", "numpy", "pandas", "polars", "pyarrow", "scipy", "uproot")
@@ -38,6 +41,18 @@ class Subject:
         """Digest of code, versions and worker: where it is the same, what was seen is expected again."""
         about = [self.code or self.workflow, self.worker, sorted(self.versions.items())]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+
+
+def subjects_of(run: str, stages: Sequence[Stage], codes: Mapping[str, Code], engine: str) -> dict[str, Subject]:
+    """What each category of a run is about, its merges included; stages that share one are one subject."""
+    named: dict[str, list[str]] = {}
+    for stage in stages:
+        plan = StagePlan(stage.name, (), category=stage.category or stage.name)
+        code = codes[stage.name].fingerprint if stage.name in codes else ""
+        for category in (plan.category, plan.merge_category):
+            named.setdefault(category, []).append(code)
+    workflow, worker, known = workflow_name(run), worker_kind(engine), versions()
+    return {name: Subject(workflow, name, digest(found), worker, known) for name, found in named.items()}
 
 
 def workflow_name(run: str) -> str:

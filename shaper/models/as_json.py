@@ -166,4 +166,3 @@ def _plain(kind: Any, data: object, where: str) -> Any:
 
 def _wrong(where: str, wanted: str, got: object) -> BadInput:
     return BadInput(f"{where}: wanted {wanted}, got {type(got).__name__}")
-

@@ -29,6 +29,7 @@ ALLOWED = {
     "environment": BASE | {"environment"},
     "journal": CORE | {"ledger"},
     "records": CORE | {"models", "ledger"},
+    "history": CORE | {"models", "pieces", "report", "history"},
     "tally": CORE | {"models", "records"},
     "report": CORE | {"models", "ledger", "records", "tally", "report"},
     "code": BASE,
@@ -37,19 +38,6 @@ ALLOWED = {
 }
 PURE = ("types", "errors", "units", "dataset", "work", "reduction", "pieces", "account", "ledger", "loop")
 PURE += ("models", "policy")
-    "types",
-    "errors",
-    "units",
-    "dataset",
-    "work",
-    "reduction",
-    "pieces",
-    "account",
-    "ledger",
-    "loop",
-    "models",
-    "policy",
-)
 IMPURE = {"time", "os", "sys", "subprocess", "socket", "logging", "random", "pathlib", "io", "threading", "tempfile"}
 
 
