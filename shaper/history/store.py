@@ -9,25 +9,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, create_engine, delete, event, func, or_, select, text
+from sqlalchemy import Connection, Engine, Select, delete, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
-from shaper.history import schema
-from shaper.history.place import Place, network_file_system
+from shaper.history import connect, schema
+from shaper.history.place import Place
 from shaper.history.schema import DOCUMENTS, OBSERVATIONS, STAGE_RUNS, SUBJECTS
 from shaper.history.subject import Subject
 
 # What is kept: of each subject the last so many, of each workflow's category so many fingerprints, and subjects in all.
 WINDOW, OBSERVATIONS_KEPT, FINGERPRINTS_KEPT, SUBJECTS_KEPT = 50, 400, 10, 1000
-# How long others may hold the store before a call gives up.
-BUSY_S = 5.0
 
 Row = Mapping[str, Any]
 
@@ -253,57 +250,20 @@ class Store:
                 f"{self.name} was made by a newer version of shaper (schema {error}): update this one"
             ) from None
         except DBAPIError as error:
-            raise Unusable(f"{self.name} cannot be used: {_why(error)}") from error
+            raise Unusable(f"{self.name} cannot be used: {connect.why(error)}") from error
         except (SQLAlchemyError, OSError) as error:
-            raise Unusable(f"{self.name} cannot be used: {_line(error)}") from error
+            raise Unusable(f"{self.name} cannot be used: {connect.line(error)}") from error
 
     def _made(self) -> Engine:
         if self._engine is None:
+            url = self.place.url
             try:
-                self._engine = _postgresql(self.place.url) if self.place.url else _sqlite(self.place.path or Path())
+                self._engine = connect.postgresql(url) if url else connect.sqlite(self.place.path or Path())
             except ModuleNotFoundError as error:
                 raise Unusable("PostgreSQL needs a driver: pip install 'shaper[postgres]'") from error
             except ArgumentError as error:
                 raise Unusable("that is no URL of PostgreSQL: write postgresql://USER@HOST/DATABASE") from error
         return self._engine
-
-
-def _sqlite(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_S})
-    # A write-ahead log needs memory that all who use the file share, which those of several machines do not.
-    mode = "WAL" if network_file_system(path) is None else "DELETE"
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver thinks that they should
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        if not connection.get_execution_options().get("writes"):
-            connection.exec_driver_sql("BEGIN")
-            return
-        with suppress(DBAPIError):  # where others are at work it was set before
-            if connection.exec_driver_sql("PRAGMA journal_mode").scalar_one().upper() != mode:
-                connection.exec_driver_sql(f"PRAGMA journal_mode={mode}")
-        connection.exec_driver_sql("PRAGMA synchronous=NORMAL" if mode == "WAL" else "PRAGMA synchronous=FULL")
-        # Who reads first and writes then may find that another has written between, which no waiting helps.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgresql(url: str | None) -> Engine:
-    milliseconds = round(1000 * BUSY_S)
-    return create_engine(
-        url or "",
-        poolclass=NullPool,
-        connect_args={
-            "connect_timeout": round(BUSY_S),
-            "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}",
-            "application_name": "shaper",
-        },
-    )
 
 
 def _prune_subjects(connection: Connection) -> None:
@@ -313,27 +273,6 @@ def _prune_subjects(connection: Connection) -> None:
     connection.execute(delete(SUBJECTS).where(t.id.in_(select(ranked.c.id).where(ranked.c.rank > FINGERPRINTS_KEPT))))
     newest = select(t.id).order_by(t.last_unix_s.desc(), t.id.desc()).limit(SUBJECTS_KEPT)
     connection.execute(delete(SUBJECTS).where(t.id.not_in(newest)))
-
-
-def _why(error: DBAPIError) -> str:
-    """What the driver says, and what to do about it."""
-    said = _line(error.orig if error.orig is not None else error)
-    for sign, advice in (
-        ("not a database", "move it away, and the next run begins a new one"),
-        ("malformed", "move it away, and the next run begins a new one"),
-        ("locked", f"others have held it for {BUSY_S:.0f} s"),
-        ("readonly", "it is read-only; give another with SHAPER_HISTORY"),
-        ("unable to open", "give another with SHAPER_HISTORY"),
-        ("disk is full", "make room"),
-    ):
-        if sign in said:
-            return f"{said} ({advice})"
-    return said
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _parsed(body: str) -> object:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from shaper.models.group import GroupBeliefs, Model, size_of
+from shaper.models.group import GroupBeliefs, size_of
 from shaper.models.line import PRIOR_GROWING
 from shaper.models.outage import NONE, Outage
+from shaper.models.resource import Model
 from shaper.types import Chunk, Observation, Outcome, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
