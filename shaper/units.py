@@ -51,7 +51,10 @@ def parse_mib(text: str | int | float, name: str = "size") -> int:
         if not 1 <= text < float("inf"):
             raise BadInput(f"{name} must be at least 1 MiB, got {text!r}")
         return int(text)
-    return max(1, parse_bytes(text, name) // MIB)
+    size_bytes = parse_bytes(text, name)
+    if size_bytes < MIB and str(text).strip()[-1].isdigit():
+        raise BadInput(f"{name} {text!r} is less than 1 MiB: give a unit, like '2GB' or '1500MiB'")
+    return max(1, size_bytes // MIB)
 
 
 def parse_seconds(text: str | int | float, name: str = "time") -> float:

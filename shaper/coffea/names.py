@@ -43,6 +43,7 @@ NO_USE: dict[str, tuple[str, tuple[Any, ...]]] = {
     "chunks_per_accum": ("use treereduction", ()),
 }
 _TRAVELS = {"environment_file": "environment", "x509_proxy": "x509_proxy", "extra_input_files": "extra_input_files"}
+_MEANT = (("port", 0), ("password_file", False))
 _USED = ("port", "manager_name", "master_name", "password_file", "ssl", "treereduction", "dynamic_chunksize", *_TRAVELS)
 
 Foreign: Any = make_dataclass(
@@ -59,7 +60,8 @@ def engine_options(executor: Any) -> dict[str, Any]:
     given = {name: getattr(executor, name) for name in ("port", "password_file", "ssl")}
     given["manager_name"] = executor.manager_name or executor.master_name
     given.update({name: getattr(executor, theirs) for theirs, name in _TRAVELS.items()})
-    chosen = {name: value for name, value in given.items() if value not in (None, False, [], ())}
+    # Not given, and yet falsy: port 0 is any that is free, no password is asked for where its file is False.
+    chosen = {name: value for name, value in given.items() if value or (name, value) in _MEANT}
     if executor.engine == "local":
         if chosen:
             raise BadInput(f"{', '.join(chosen)}: only for engine='workqueue' or 'taskvine'")
@@ -114,6 +116,8 @@ def policy(executor: Any) -> Policy | None:
 
 def warn_of_no_use(executor: Any) -> None:
     """Name the options that change nothing here, once."""
+    if executor.ssl and executor.engine == "workqueue":
+        warnings.warn("ShaperExecutor: ssl: Work Queue encrypts nothing here; engine='taskvine' does", stacklevel=4)
     for name, (why, silent) in NO_USE.items():
         value = getattr(executor, name)
         if value is not None and value not in silent:

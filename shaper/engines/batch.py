@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shaper.engines import forks, managers, password
+from shaper.engines import forks, managers, password, ports
 from shaper.engines.delivery import Delivery
 from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
@@ -53,7 +53,7 @@ class Batch:
     """An engine on top of a batch system; what the two engines share.
 
     Args:
-        port: where workers connect: a number, a range `(first, last)`, or 0 for any that is free.
+        port: where workers connect: a number, a range `(first, last)` or `"first-last"`, or 0 for any that is free.
         manager_name: a name under which workers find this manager through the catalog server; needs no port.
         password_file: workers must hold the same; `~/.shaper/password` by default, False for none.
         python: the interpreter that workers run; the one of this process by default, as on a shared file system.
@@ -74,7 +74,7 @@ class Batch:
     def __init__(
         self,
         *,
-        port: int | str | tuple[int, int] = (9123, 9200),
+        port: int | str | Sequence[int] = (9123, 9200),
         manager_name: str | None = None,
         password_file: str | os.PathLike[str] | bool | None = None,
         python: str | None = None,
@@ -85,7 +85,7 @@ class Batch:
         grace_s: float = 300.0,
         silent_s: float = 60.0,
     ) -> None:
-        self.port = port if isinstance(port, tuple) else int(port)
+        self.port = ports.of(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
         self.silent_s = silent_s
@@ -436,9 +436,10 @@ class Batch:
         if self._system is not None and not (self.lasting and self._at_rest()):
             for name in self._handed:
                 self._system.cancel(name)
+            # First: once the port is free another may listen there, and be written down under the same name.
+            managers.remove(self._manager)
             self._system.close()
             self._system = None
-            managers.remove(self._manager)
         self._running, self._closed = False, True
         self._flying.clear()
         self._queue.clear()

@@ -33,22 +33,30 @@ def _from_debian(name: str, parts: Sequence[str]) -> ModuleType | None:
     packages = name.split(".")
     names = [*parts, *(".".join(packages[: count + 1]) for count in range(len(packages)))]
     path = [_DEBIAN]
-    done = []
+    done: list[str] = []
+    found = None
+    try:
+        found = _executed(names, path, done)
+    finally:
+        # Half a module, for instance after Ctrl-C, must not be what the next import finds.
+        for each in done if found is None else ():
+            del sys.modules[each]
+    return found
+
+
+def _executed(names: Sequence[str], path: list[str], done: list[str]) -> ModuleType | None:
+    """Import modules in order, noting those that are new; return the last, or None where one cannot be imported."""
     for each in names:
         if each in sys.modules:
             continue
         spec = importlib.machinery.PathFinder.find_spec(each, path)
         if spec is None or spec.loader is None:
-            break
+            return None
         sys.modules[each] = module = importlib.util.module_from_spec(spec)
         done.append(each)
         try:
             spec.loader.exec_module(module)
         except ImportError:
-            break
+            return None
         path = list(getattr(module, "__path__", path))
-    else:
-        return sys.modules[name]
-    for each in done:
-        del sys.modules[each]
-    return None
+    return sys.modules[names[-1]]

@@ -69,6 +69,8 @@ class Delivery:
         for name in names:
             if name in remote.NAMES or name.startswith("in.") or names.count(name) > 1:
                 raise BadInput(f"extra_input_files: the name {name!r} is taken on workers: use another")
+            if not name.isascii():  # Debian 12's Work Queue turns every other letter into something else
+                raise BadInput(f"extra_input_files: the name {name!r} does not travel: use plain letters (ASCII)")
         return cls(
             mode,
             python or sys.executable,

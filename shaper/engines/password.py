@@ -16,14 +16,18 @@ def of(given: str | os.PathLike[str] | bool | None = None) -> Path | None:
     None where `given` is False.
 
     Raises:
-        BadInput: a file that was given is not there, or can be read by others.
+        BadInput: a file that was given is not there, is empty, or can be read by others.
         SiteError: the default file cannot be made.
     """
     if given is False:
         return None
     chosen = None if given is True else given
     chosen = chosen or os.environ.get("SHAPER_PASSWORD_FILE")
-    path = Path(chosen) if chosen else Path(os.environ.get("SHAPER_HOME", Path.home() / ".shaper")) / "password"
+    path = (
+        Path(chosen).expanduser()
+        if chosen
+        else Path(os.environ.get("SHAPER_HOME", Path.home() / ".shaper")) / "password"
+    )
     if not chosen:
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -42,9 +46,11 @@ def of(given: str | os.PathLike[str] | bool | None = None) -> Path | None:
         except OSError as error:
             raise SiteError(f"the password file {path} cannot be made ({error}): give password_file=...") from error
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         raise BadInput(f"the password file {path} cannot be read: {error.strerror}") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
+        raise BadInput(f"the password file {path} is empty or no file: anybody could know that password")
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise BadInput(f"the password file {path} can be read by others: chmod 600 {path}")
     return path

@@ -60,15 +60,23 @@ class Patience:
 def holds(capacity: Capacity, given: Resources) -> bool:
     """Whether a connected worker is large enough; so it is taken to be while none is connected."""
     return not capacity.kinds or any(
-        kind.cores >= given.cores and kind.memory_mib >= given.memory_mib for kind in capacity.kinds
+        kind.cores >= given.cores
+        and kind.memory_mib >= given.memory_mib
+        and (given.disk_mib is None or kind.disk_mib is None or kind.disk_mib >= given.disk_mib)
+        for kind in capacity.kinds
     )
 
 
 def too_large(task: Task, capacity: Capacity) -> str:
     """What is wrong, in words."""
     largest = capacity.largest
-    there = f"{largest.cores} cores and {show_mib(largest.memory_mib)}" if largest is not None else "nothing"
-    return (
-        f"no connected worker can hold task {task.id} ({task.work}), which asks for {task.resources.cores} cores and "
-        f"{show_mib(task.resources.memory_mib)}; the largest has {there}"
-    )
+    given = task.resources
+    asked, there = _words(given.cores, given.memory_mib, given.disk_mib), "nothing"
+    if largest is not None:
+        there = _words(largest.cores, largest.memory_mib, None if given.disk_mib is None else largest.disk_mib)
+    return f"no connected worker can hold task {task.id} ({task.work}), which asks for {asked}; the largest has {there}"
+
+
+def _words(cores: int, memory_mib: int, disk_mib: int | None) -> str:
+    words = f"{cores} cores and {show_mib(memory_mib)}"
+    return words if disk_mib is None else f"{words}, {show_mib(disk_mib)} of disk"

@@ -193,13 +193,9 @@ class _Queue:
         found: dict[tuple[int, int, int], int] = {}
         rows = [row for row in self._queue.workers_summary() if row["workers"] > 0 and row["cores"] > 0]
         for row in rows:
-            memory_mib = row["memory"]
-            # The summary rounds down; the extremes are known exactly.
-            for exact in (int(stats.max_memory), int(stats.min_memory)):
-                if memory_mib <= exact < memory_mib * 1.15 + 64:
-                    memory_mib = exact
-                    break
-            key = row["cores"], memory_mib, row["disk"]
+            memory_mib = _unrounded(row["memory"], stats.max_memory, stats.min_memory)
+            disk_mib = _unrounded(row["disk"], stats.max_disk, stats.min_disk)
+            key = row["cores"], memory_mib, disk_mib
             found[key] = found.get(key, 0) + row["workers"]
         return kinds_of(found)
 
@@ -217,3 +213,8 @@ class _Queue:
 
     def abandon(self) -> None:
         self._queue._work_queue = None  # what its finaliser looks at
+
+
+def _unrounded(rounded: int, *extremes: int) -> int:
+    """What the summary rounds down; the extremes are known exactly."""
+    return next((int(exact) for exact in extremes if rounded <= exact < rounded * 1.15 + 64), rounded)

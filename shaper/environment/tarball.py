@@ -78,6 +78,8 @@ def inspect(path: Path) -> Tarball:
         state = path.stat()
     except OSError as error:
         raise BadInput(f"environment {path} cannot be read: {error.strerror}") from error
+    if not path.is_file():
+        raise BadInput(f"environment {path} is not a file: give a tarball of `shaper env pack`, or 'pack'")
     seen = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
     note = home() / f"{hashlib.sha256(seen.encode()).hexdigest()[:16]}.json"
     try:

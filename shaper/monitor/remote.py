@@ -19,7 +19,8 @@ CLIENT, PACKAGE, CODE, CALL = "client.py", "shaper.zip", "code.pkl", "call.txt"
 START, ENVIRONMENT, PROXY = "start.sh", "environment.tar.gz", "x509.pem"
 REPLY, RESULT, SANDBOX, LOG = "reply.pkl", "result.pkl", "sandbox", "log"
 # What no file of the user's may be called; `environment` is where a task unpacks its own.
-NAMES = (CLIENT, PACKAGE, CODE, CALL, START, ENVIRONMENT, PROXY, REPLY, RESULT, SANDBOX, "environment")
+_TAKEN = (CLIENT, PACKAGE, CODE, CALL, START, ENVIRONMENT, PROXY, REPLY, RESULT, SANDBOX, "environment")
+NAMES = (*_TAKEN, f"{LOG}.out", f"{LOG}.err", f"{REPLY}.part", f"{RESULT}.part")
 
 
 @dataclass(frozen=True, slots=True)

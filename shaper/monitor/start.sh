@@ -35,11 +35,12 @@ if [ "$mode" = task ]; then
 else
     known=${PWD%/*}/shaper-environment-$key
     lock=$known.lock
+    failed=0
     while ! read -r environment 2>/dev/null <"$known"; do
         # The worker has gone, and its directories with it: nobody waits for this.
         [ -d "$PWD" ] || exit 72
         # A link is made with all that it says, or not at all.
-        if ln -s "$$ $PWD" "$lock" 2>/dev/null; then
+        if said=$(ln -s "$$ $PWD" "$lock" 2>&1); then
             trap 'rm -rf "$known.$$" "$lock"' EXIT
             if [ ! -e "$known" ]; then
                 unpack "$known.$$"
@@ -47,8 +48,8 @@ else
             fi
             trap - EXIT
             rm -f "$lock"
-        else
-            owner=$(readlink "$lock") || continue
+        elif owner=$(readlink "$lock"); then
+            failed=0
             pid=${owner%% *}
             if kill -0 "$pid" 2>/dev/null && [ -d "${owner#* }" ]; then
                 sleep 0.1 2>/dev/null || sleep 1
@@ -57,6 +58,11 @@ else
                 [ "$(readlink "$lock.$$")" != "$owner" ] || rm -rf "$known.$pid"
                 rm -f "$lock.$$"
             fi
+        else
+            # Another has just removed it; or there is no room for one.
+            failed=$((failed + 1))
+            [ "$failed" -lt 20 ] || fail "$said"
+            sleep 0.1 2>/dev/null || sleep 1
         fi
     done
     export SHAPER_ENVIRONMENT="$known"

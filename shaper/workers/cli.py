@@ -211,6 +211,8 @@ def stop(
     ] = None,
 ) -> None:
     """End workers that `shaper workers start` has started; what they run is run again elsewhere."""
+    if count is not None and count < 1:
+        raise BadInput(f"count must be at least 1, got {count}")
     scaling = scalers.running(manager) if count is None else []
     there = {pool.manager: pool for pool in ([Pool(manager)] if manager else Pool.all())}
     before = sum(len(pool.alive()) for pool in there.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from shaper.errors import BadInput
 
 PROGRAMS = {"workqueue": "work_queue_worker", "taskvine": "vine_worker"}
+_MOST_PORT = 65535
 BATCHES = ("local", "slurm", "condor", "sge", "pbs")
 
 
@@ -71,9 +73,15 @@ class Plan:
             raise BadInput(f"batch {self.batch!r} is not known: use {', '.join(BATCHES)}")
         if self.cores < 1 or self.memory_mib < 1:
             raise BadInput(f"a worker needs at least 1 core and 1 MiB, got {self.cores} and {self.memory_mib}")
-        host, _, port = self.manager.rpartition(":")
-        if host and not port.isdigit():
+        host, colon, port = self.manager.rpartition(":")
+        is_address = host and port.isdigit() and 0 < int(port) <= _MOST_PORT
+        if not (is_address or (port and not colon)):
             raise BadInput(f"manager {self.manager!r} is neither HOST:PORT nor a name")
+        if self.idle_s < 1:
+            raise BadInput(f"workers end after a second without work at the earliest, got {self.idle_s}")
+        if re.search(r"\s", self.site.local_directory or ""):
+            # They hand it to a shell as it is, and end at once.
+            raise BadInput(f"workers cannot use a local directory with blanks, got {self.site.local_directory!r}")
 
 
 def command(plan: Plan) -> list[str]:

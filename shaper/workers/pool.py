@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from shaper.engines.local import available_mib
 from shaper.errors import SiteError
@@ -62,7 +63,11 @@ class Pool:
     def all(cls, folder: Path | None = None) -> list[Pool]:
         """Every pool that is written down."""
         folder = folder or home()
-        return [cls(json.loads(path.read_text())["manager"], folder) for path in sorted(folder.glob("*.json"))]
+        found = []
+        for path in sorted(folder.glob("*.json")):
+            with suppress(FileNotFoundError):  # its last worker has just ended
+                found.append(cls(str(_content(path)["manager"]), folder))
+        return found
 
     @contextmanager
     def _held(self) -> Iterator[list[Started]]:
@@ -83,13 +88,9 @@ class Pool:
 
     def _read(self) -> list[Started]:
         try:
-            return [Started(**entry) for entry in json.loads(self.path.read_text())["workers"]]
+            return list(_content(self.path)["workers"])
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError, TypeError) as error:
-            raise SiteError(
-                f"{self.path} cannot be read ({error}): remove it; its workers end when they idle"
-            ) from error
 
     def start(self, plan: Plan, count: int) -> list[Started]:
         """Start so many workers more; return them.
@@ -139,6 +140,15 @@ class Pool:
         return len(ending)
 
 
+def _content(path: Path) -> dict[str, Any]:
+    """What is written down of a pool."""
+    try:
+        said = json.loads(path.read_text())
+        return {"manager": said["manager"], "workers": [Started(**entry) for entry in said["workers"]]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SiteError(f"{path} cannot be read ({error}): remove it; its workers end when they idle") from error
+
+
 def alive(workers: Sequence[Started]) -> list[Started]:
     """Those that run or wait in a queue."""
     return _found(workers, running=False)
@@ -166,6 +176,9 @@ def _start_local(plan: Plan) -> Started:
         raise SiteError(
             f"{program} is not there: install what the {plan.engine} engine needs, on every machine of workers"
         )
+    where = plan.site.local_directory
+    if where is not None and not Path(where).is_dir():
+        raise SiteError(f"workers cannot start in {where}: it is no directory")
     process = subprocess.Popen(
         ["/bin/sh", "-c", script(plan)],
         stdin=subprocess.DEVNULL,

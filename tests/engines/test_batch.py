@@ -195,6 +195,21 @@ def test_a_password_that_others_can_read_is_refused(name: str, tmp_path: Path) -
         MAKERS[name](password_file=secret)
 
 
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_password_that_is_empty_is_refused(is_file: bool, name: str, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.touch(0o600) if is_file else secret.mkdir(0o700)
+    with pytest.raises(BadInput, match="is empty or no file"):
+        MAKERS[name](password_file=secret)
+
+
+@pytest.mark.parametrize("taken", ["log.out", "reply.pkl.part", "call.txt", "für_2018.json"])
+def test_files_whose_names_would_not_arrive_are_refused(taken: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / taken).touch()
+    with pytest.raises(BadInput, match=r"extra_input_files: the name .* (is taken|does not travel)"):
+        MAKERS[name](extra_input_files=[tmp_path / taken])
+
+
 def test_a_worker_without_the_password_gets_nothing(name: str, tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("of this test alone")
@@ -353,3 +368,11 @@ def test_what_no_worker_can_hold_lets_others_pass_and_runs_when_a_larger_one_com
     with Worker(PROGRAMS[engine.name], engine.system.port, tmp_path, memory_mib=worker.memory_mib + 500):
         (one,) = seen(engine, 1)
     assert (one.task.id, one.outcome) == ("1.1", Outcome.DONE)
+
+
+def test_what_needs_more_disk_than_any_worker_has_is_said(engine: Batch, worker: Worker) -> None:
+    large = replace(task(1), resources=Resources(1, 500, disk_mib=10**8))
+    with pytest.warns(UserWarning, match=r"task 1\.1 .* of disk; the largest has .* of disk"):
+        engine.submit(large)
+    engine.submit(task(2))
+    assert [one.task.id for one in seen(engine, 1)] == ["1.2"]

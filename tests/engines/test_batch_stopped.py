@@ -43,6 +43,24 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def both(folder: Path) -> None:
+    """Go on when a task has been here on each of the two workers."""
+    folder.mkdir(exist_ok=True)
+    (folder / next(part for part in os.environ["SHAPER_SANDBOX"].split("/") if part.startswith("worker-"))).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.05)
+
+
+def on_both(folder: Path) -> Callable[[Chunk], tuple[int, int]]:
+    """Begins when both workers are there."""
+
+    def begun(chunk: Chunk) -> tuple[int, int]:
+        both(folder)
+        return process(chunk)
+
+    return begun
+
+
 class Stopped:
     """A worker with all that it has started, its warm server too."""
 
@@ -89,7 +107,7 @@ def in_background(action: Callable[[], None]) -> Iterator[None]:
 
 
 def run(
-    name: str, port: int, policy: str, run_dir: Path, silent_s: float, function: Callable[[Chunk], Any] = process
+    name: str, port: int, policy: str, run_dir: Path, silent_s: float, function: Callable[[Chunk], Any]
 ) -> shaper.Result:
     engine = {"workqueue": WorkQueue, "taskvine": TaskVine}[name](port=port, silent_s=silent_s)
     return shaper.run(
@@ -125,7 +143,7 @@ def test_a_worker_that_is_stopped_for_ever(name: str, policy: str, tmp_path: Pat
 
         try:
             with in_background(stop):
-                result = run(name, port, policy, run_dir, silent_s=8.0)
+                result = run(name, port, policy, run_dir, 8.0, on_both(tmp_path / "begun"))
             assert stopped[0].is_stopped
         finally:
             for one in stopped:
@@ -138,17 +156,11 @@ def test_a_worker_that_is_stopped_for_ever(name: str, policy: str, tmp_path: Pat
 
 def test_a_worker_that_goes_on_after_it_was_given_up(name: str, tmp_path: Path) -> None:
     """What it still had is done elsewhere, and thrown away when it offers it; then it works again."""
-    port, run_dir, here = free_port(), tmp_path / "run", tmp_path / "here"
-    here.mkdir()
+    port, run_dir = free_port(), tmp_path / "run"
 
     def together(chunk: Chunk) -> tuple[int, int]:
-        """The last source is worked on when both workers are there."""
-        if chunk.spans[0].source.id == "s5":
-            (
-                here / next(part for part in os.environ["SHAPER_SANDBOX"].split("/") if part.startswith("worker-"))
-            ).touch()
-            while len(list(here.iterdir())) < 2:
-                time.sleep(0.05)
+        """The last source is worked on when both workers are there again."""
+        both(tmp_path / ("ended" if chunk.spans[0].source.id == "s5" else "begun"))
         return process(chunk)
 
     with Worker(PROGRAMS[name], port, tmp_path, more=()) as worker, Worker(PROGRAMS[name], port, tmp_path, more=()):
@@ -187,6 +199,6 @@ def test_a_worker_that_goes_on_before_anybody_noticed(name: str, tmp_path: Path)
                 stopped.go_on()
 
         with in_background(stop_and_go_on):
-            result = run(name, port, "fixed", run_dir, silent_s=60.0)
+            result = run(name, port, "fixed", run_dir, 60.0, on_both(tmp_path / "begun"))
     assert result.value == WHOLE
     assert result.report.losses == 0

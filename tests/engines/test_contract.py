@@ -115,7 +115,7 @@ def task(number: int, doing: Doing | None = None, *, cores: int = 1, memory_mib:
 
 def ended(engine: Engine, count: int) -> list[Observation]:
     found: list[Observation] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while len(found) < count:
         assert time.monotonic() < deadline, f"only {len(found)} of {count}"
         found += [one for one in engine.wait(0.5) if isinstance(one, Observation)]

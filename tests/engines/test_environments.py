@@ -240,7 +240,7 @@ def test_shaper_workers_start_takes_the_environment_of_the_manager(
     scratch.mkdir()
 
     def shaper_workers(*words: str) -> None:
-        subprocess.run([sys.executable, "-m", "shaper", "workers", *words], cwd=ROOT, check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "shaper", "workers", *words], cwd=ROOT, check=True, timeout=300)
 
     shaper_workers("start", "--cores=2", "--memory=1GB", f"--local-directory={scratch}")
     try:
@@ -291,7 +291,7 @@ def test_the_environment_that_runs_a_script_is_packed_and_travels(name: str, pac
     words = [python, tmp_path / "script.py", name, str(port), tmp_path / "run"]
     tools = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "nobody")}
     with Worker(PROGRAMS[name], port, tmp_path, environment=tools, more=()):
-        done = subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(words, env=given, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == str(42 * 3000)
 

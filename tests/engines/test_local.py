@@ -33,6 +33,7 @@ from shaper.types import (
 )
 from tests.conftest import ROOT
 from tests.engines.chaos import descendants
+from tests.engines.workers import until
 
 MIB = 2**20
 SOURCE = Source("a", 10**6)
@@ -65,7 +66,7 @@ class Bench:
         self.engine.submit(task)
         return task
 
-    def ended(self, count: int = 1, deadline_s: float = 30.0) -> list[Observation]:
+    def ended(self, count: int = 1, deadline_s: float = 180.0) -> list[Observation]:
         found: list[Observation] = []
         end = time.monotonic() + deadline_s
         while len(found) < count:
@@ -472,17 +473,10 @@ def test_nothing_is_left_when_the_manager_is_killed(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        _until(lambda: (tmp_path / "started").exists())
+        until(lambda: (tmp_path / "started").exists())
         below = descendants(manager.pid)
         assert len(below) >= 4
     finally:
         manager.kill()
         manager.wait()
-    _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
-
-
-def _until(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed, SiteErro
 from shaper.types import Span
 from tests.conftest import ROOT, needs
 from tests.engines.chaos import descendants
+from tests.engines.workers import until
 
 OPTIONS: dict[str, Any] = {"cores": 2, "memory": "1GB", "progress": False}
 
@@ -212,13 +212,10 @@ def test_ctrl_c_stops_leaves_nothing_and_says_how_to_resume(tmp_path: Path) -> N
     )
     try:
         journal = tmp_path / "run" / "journal.jsonl"
-        end = time.monotonic() + 30
-        while not (journal.exists() and journal.read_text().count('"done"') >= 2):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: journal.exists() and journal.read_text().count('"done"') >= 2)
         below = descendants(manager.pid)
         manager.send_signal(signal.SIGINT)
-        _, said = manager.communicate(timeout=20)
+        _, said = manager.communicate(timeout=300)
     finally:
         if manager.poll() is None:
             manager.kill()
@@ -240,7 +237,7 @@ def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: P
     )
     holder = subprocess.Popen([sys.executable, script.name], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: (tmp_path / "started").exists())
+        until(lambda: (tmp_path / "started").exists())
         with pytest.raises(BadInput, match=rf"in use by process {holder.pid}"):
             shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
         assert list((tmp_path / "r" / "sandbox").glob("*/mine"))
@@ -249,13 +246,6 @@ def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: P
         assert holder.wait(10) != 0
     with pytest.raises(Changed):
         shaper.run({"a": 10}, process=count, merge=add, run_dir=tmp_path / "r", **OPTIONS)
-
-
-def wait_for(condition: Callable[[], bool], deadline_s: float = 30.0) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_a_file_that_changed_is_refused_although_its_count_is_the_same(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=300,
         )
 
     def said(self, name: str = "scaler.out") -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shaper.errors import BadInput
+from shaper.errors import BadInput, SiteError
 from shaper.workers import BATCHES, Plan, Site, command, script
+from shaper.workers.pool import Pool
 from tests.conftest import ROOT
 from tests.engines.workers import free_port, needs_engine, until
 
@@ -36,7 +37,7 @@ def test_workers_are_started_for_the_manager_that_runs_and_ended(tmp_path: Path)
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
 
     nobody = shaper_workers("start")
@@ -95,9 +96,28 @@ def test_every_batch_system_gets_cores_memory_and_the_command(batch: str) -> Non
         ({"batch": "lsf"}, "is not known: use local"),
         ({"manager": "head:port"}, "neither HOST:PORT nor a name"),
         ({"cores": 0}, "at least 1 core"),
+        ({"manager": ""}, "neither HOST:PORT nor a name"),
+        ({"manager": ":9123"}, "neither HOST:PORT nor a name"),
+        ({"manager": "head:70000"}, "neither HOST:PORT nor a name"),
+        ({"idle_s": 0}, "after a second"),
+        ({"site": Site(local_directory="/tmp/of the user")}, "directory with blanks"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
     options: dict[str, object] = {"engine": "taskvine", "manager": "head:9123", **wrong}
     with pytest.raises(BadInput, match=said):
         Plan(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"manager": "head:9123", "workers": [{"no": 1}]}'])
+def test_a_pool_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "head-9123.json").write_text(content)
+    with pytest.raises(SiteError, match=r"head-9123\.json cannot be read .*: remove it"):
+        Pool.all(tmp_path)
+
+
+def test_workers_do_not_start_in_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    needs_engine("workqueue")
+    plan = Plan("workqueue", "head:9123", site=Site(local_directory=str(tmp_path / "none")))
+    with pytest.raises(SiteError, match="it is no directory"):
+        Pool("head:9123", tmp_path).start(plan, 1)

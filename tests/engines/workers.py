@@ -106,7 +106,7 @@ class Worker:
         self.end()
 
 
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 180.0) -> None:
     """Wait for a condition."""
     end_s = time.monotonic() + timeout_s
     while not condition():

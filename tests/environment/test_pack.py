@@ -211,6 +211,7 @@ def test_what_is_no_whole_environment_is_named(tmp_path: Path) -> None:
         (tmp_path / "half.tar.gz", "is not a whole tar.gz file"),
         (tmp_path / "text.tar.gz", "is not a whole tar.gz file"),
         (tmp_path / "none.tar.gz", "cannot be read: No such file"),
+        (tmp_path, "is not a file"),
     ):
         with pytest.raises(BadInput, match=said):
             inspect(path)

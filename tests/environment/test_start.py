@@ -21,6 +21,13 @@ def _commands_below(pid: int) -> list[bytes]:
     return found
 
 
+def test_where_no_lock_can_be_made_the_task_says_so_and_ends(tmp_path: Path) -> None:
+    words = ["/bin/sh", SCRIPT, "worker", "k" * 300, "tag", "1"]  # a name that no file can have
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 72
+    assert "File name too long" in done.stdout
+
+
 def test_who_waits_for_another_to_unpack_ends_when_the_worker_and_its_directories_have_gone(tmp_path: Path) -> None:
     task = tmp_path / "worker" / "task"
     task.mkdir(parents=True)

@@ -23,7 +23,7 @@ def shaper(*words: str | Path, cwd: Path, expect: int = 0) -> tuple[str, str]:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == expect, done.stderr
@@ -180,7 +180,7 @@ def test_the_report_opens_in_a_browser_without_errors(tmp_path: Path, texts: lis
         ],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=True,
     )
     assert "CONSOLE" not in done.stderr

@@ -17,7 +17,8 @@ import uproot
 from coffea.nanoevents import BaseSchema
 from coffea.processor import IterativeExecutor, ProcessorABC, Runner
 
-from shaper.coffea import ShaperExecutor
+from shaper.api import engine_of
+from shaper.coffea import ShaperExecutor, names
 from shaper.errors import BadInput
 from shaper.policy import Adaptive
 from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine
@@ -60,10 +61,11 @@ def test_the_same_analysis_runs_on_a_batch_system(fileset, tmp_path, engine):
 
 
 def test_options_of_coffeas_executors_have_their_meaning_or_a_warning():
+    needs_engine("workqueue")
     # As the TopEFT analysis configures its Work Queue executor.
     options: dict[str, Any] = {
         "manager_name": "user-workqueue-coffea",
-        "port": (9123, 9130),
+        "port": [9123, 9130],
         "debug_log": "debug.log",
         "environment_file": "env.tar.gz",
         "extra_input_files": ["topeft.py"],
@@ -91,7 +93,20 @@ def test_options_of_coffeas_executors_have_their_meaning_or_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         copied = executor.copy(desc="Preprocessing")
-    assert (copied.port, copied.policy) == ((9123, 9130), executor.policy)
+    assert (copied.port, copied.policy) == ([9123, 9130], executor.policy)
+    given = names.engine_options(copied) | {"environment": None, "extra_input_files": ()}
+    assert engine_of("workqueue", given).port == (9123, 9130)  # type: ignore[attr-defined]
+
+
+def test_port_0_and_no_password_are_what_they_say_and_no_encryption_is_said():
+    needs_engine("workqueue")
+    with pytest.warns(UserWarning, match="ssl: Work Queue encrypts nothing"):
+        executor = ShaperExecutor(engine="workqueue", port=0, password_file=False, ssl=True)
+    given = names.engine_options(executor)
+    assert (given["port"], given["password_file"]) == (0, False)
+    assert "ssl" not in given
+    engine = engine_of("workqueue", given)
+    assert (engine.port, engine.password_file) == (0, None)  # type: ignore[attr-defined]
 
 
 class Looks(Sums):

@@ -149,7 +149,7 @@ def script(text, *arguments):
     code = head + textwrap.dedent(text)
     words = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, timeout=100, check=False)
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
     assert done.returncode == 0
     return [int(line) for line in done.stdout.splitlines() if line.isdigit()]  # Work Queue prints, too
 

@@ -27,7 +27,7 @@ OPTIONS = [
     "--v=0",
     "--dump-dom",
 ]
-DEADLINE_S = 60
+DEADLINE_S = 180
 
 # Uses the page as a person would, and leaves what came of it in the document.
 USE = """<script>

@@ -64,7 +64,7 @@ def test_shaper_fills_the_same_histograms(settings, finished, tmp_path):
     pytest.importorskip("shaper.coffea")
     command = [sys.executable, "-m", "examples.topeft", *settings, "--out", "out", "--run-dir", "run", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "9000 events in" in done.stderr
     expected = histograms_in(finished)

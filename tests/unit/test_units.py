@@ -22,6 +22,12 @@ def test_mib_rounds_down_but_not_to_nothing() -> None:
     assert (parse_mib("2GB"), parse_mib("1KB"), parse_mib(300)) == (1907, 1, 300)
 
 
+def test_a_memory_of_a_few_bytes_is_a_unit_that_was_forgotten() -> None:
+    with pytest.raises(BadInput, match=r"memory '8000' is less than 1 MiB: give a unit"):
+        parse_mib("8000", "memory")
+    assert parse_mib(str(2**30)) == 1024
+
+
 def test_durations() -> None:
     assert [parse_seconds(t) for t in ("90s", "15min", "2h", "250ms", 3)] == [90, 900, 7200, 0.25, 3]
     with pytest.raises(BadInput, match="target_wall '3 fortnights' is not a duration"):
