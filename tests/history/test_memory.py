@@ -76,7 +76,7 @@ def recalled(monkeypatch: pytest.MonkeyPatch) -> list[Beliefs | None]:
     return asked
 
 
-# -- where the next run begins ------------------------------------------------------------------------------------------
+# -- where the next run begins --
 
 
 def test_the_second_run_begins_with_the_size_and_the_allocation_that_the_first_has_learnt(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_models_of_other_kinds_have_their_place(tmp_path: Path) -> None:
     assert two.documents == {("processing", "parallelism"): {"version": 1, "p": 0.9}}
 
 
-# -- when it is used ----------------------------------------------------------------------------------------------------
+# -- when it is used --
 
 
 def test_it_is_on_for_real_engines_and_off_where_a_policy_is_judged(
@@ -220,7 +220,7 @@ def cost() -> Any:
     return Usage(wall_s=1.0, memory_mib=100.0)
 
 
-# -- what is wrong with it ----------------------------------------------------------------------------------------------
+# -- what is wrong with it --
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:

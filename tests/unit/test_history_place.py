@@ -81,7 +81,7 @@ def test_a_url_is_of_postgresql(url: str) -> None:
 
 
 def test_what_cannot_be_a_history_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="mysql://... is not known; give a file, or postgresql://"):
+    with pytest.raises(BadInput, match=r"mysql://\.\.\. is not known; give a file, or postgresql://"):
         place("mysql://me@host/db")
     with pytest.raises(BadInput, match="is a folder: give a file in it"):
         place(tmp_path)
