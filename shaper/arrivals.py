@@ -1,26 +1,26 @@
-"""Stages that begin when others have ended: their datasets may be functions of the values of those.
+"""Stages that wait for others: a small graph, and what becomes of it while it runs.
 
-Such a function runs as a task like any other, of a stage of its own that users do not see; the sources that it returns
-are then handed to the ledger. Of what depends on a stage that failed, nothing is begun.
+A dataset may be a function of the values of the stages before it. The function runs as a task like any other, of a
+stage of its own with one element; the sources that it returns are then handed to the ledger. Of what depends on a stage
+that failed, nothing is begun.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from shaper.dataset import as_sources
+from shaper.dataset import as_sources, counted, counting
 from shaper.errors import BadInput
 from shaper.ledger import Ledger, StagePlan
 from shaper.types import Chunk, Source, Stage, TaskId
 
-_COUNTING = ".dataset"
-
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """The process function of such a stage: from the values of its parents to sources."""
+    """The process function of a stage that finds a dataset: from the values of its parents to sources."""
 
     dataset: Callable[..., Any]
 
@@ -38,75 +38,76 @@ def counted_later(stage: Stage) -> bool:
     return callable(stage.dataset) and not isinstance(stage.dataset, Iterable)
 
 
-def counting(stage: Stage) -> Stage:
-    """The stage whose one task finds the sources of another."""
-    return Stage(stage.name + _COUNTING, None, Counting(stage.dataset), unmerged)
-
-
-def is_counting(name: str) -> bool:
-    """Whether a stage is one that users do not see."""
-    return name.endswith(_COUNTING)
-
-
-def check(stages: Sequence[Stage]) -> None:
-    """Refuse stages that cannot be ordered.
+def ordered(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the stages, each after those that it waits for.
 
     Raises:
-        BadInput: two stages have one name, or one waits for what is not before it, or for nothing where it should.
+        BadInput: two have one name, one waits for what is no stage, some wait for each other, or a function has no
+            values to work on.
     """
-    before: set[str] = set()
+    known: dict[str, Stage] = {}
     for stage in stages:
-        if stage.name in before:
+        if stage.name in known:
             raise BadInput(f"two stages are named {stage.name!r}: name each stage once")
-        if is_counting(stage.name):
-            raise BadInput(f"a stage's name cannot end in {_COUNTING!r}, got {stage.name!r}")
+        if counted(stage.name) is not None:
+            raise BadInput(f"a stage's name cannot begin with {counting('')!r}, got {stage.name!r}")
         if isinstance(stage.after, str):
             raise BadInput(f"stage {stage.name!r}: after is a sequence of names, write after=[{stage.after!r}]")
-        missing = [name for name in stage.after if name not in before]
-        if missing:
-            raise BadInput(f"stage {stage.name!r} waits for {missing[0]!r}, which is not a stage before it")
         if counted_later(stage) and not stage.after:
             raise BadInput(
-                f"stage {stage.name!r}: its dataset is a function, of the values of the stages in after; after is empty"
+                f"stage {stage.name!r}: its dataset is a function of the values of the stages in after, but after is "
+                "empty"
             )
-        before.add(stage.name)
+        known[stage.name] = stage
+    for stage in stages:
+        for name in stage.after:
+            if name not in known:
+                raise BadInput(
+                    f"stage {stage.name!r} waits for {name!r}, which is none of the stages {', '.join(known)}"
+                )
+    try:
+        return [known[name] for name in TopologicalSorter({s.name: s.after for s in stages}).static_order()]
+    except CycleError as error:
+        circle = " waits for ".join(map(repr, reversed(error.args[1])))
+        raise BadInput(f"stages wait for each other, so none can begin: {circle}") from None
 
 
 class Arrivals:
     """The loop's inbox: hands stages in when what they wait for is done.
 
     Args:
-        waiting: the stages, in order.
-        ledger: that they go to.
+        stages: all of them, each after those that it waits for.
+        ledger: that they go to; it has those whose sources are known already.
         fetch: returns a result.
-        plan: makes a stage with counted sources ready for the ledger.
+        plan: makes a stage with sources ready for the ledger.
         here: dataset functions are called in this process, where tasks run no functions.
     """
 
     def __init__(
         self,
-        waiting: Iterable[Stage],
+        stages: Iterable[Stage],
         ledger: Ledger,
         fetch: Callable[[TaskId], Any],
         plan: Callable[[Stage, tuple[Source, ...]], StagePlan],
         *,
         here: bool,
     ) -> None:
-        self._waiting = {stage.name: stage for stage in waiting}
+        self._waiting = {stage.name: stage for stage in stages if stage.after}
         self._counting: dict[str, Stage] = {}
         self._ledger, self._fetch, self._plan, self._here = ledger, fetch, plan, here
 
     def take(self) -> Sequence[StagePlan]:
-        """The stages that can begin now."""
+        """The stages that can be added now; what can never begin is blocked."""
         found: list[StagePlan] = []
         for name, stage in list(self._counting.items()):
-            state = self._ledger.state(name + _COUNTING)
+            state = self._ledger.state(counting(name))
+            if state == "open":
+                continue
+            del self._counting[name]
             if state == "done":
-                del self._counting[name]
-                found.append(self._plan(stage, self._value(name + _COUNTING)))
-            elif state == "failed":
-                del self._counting[name]
-                self._ledger.block(name, "not begun: its dataset function failed")
+                found.append(self._plan(stage, self._value(counting(name))))
+            else:
+                self._ledger.block(name, "not begun: the function that finds its dataset failed")
         for name, stage in list(self._waiting.items()):
             states = {parent: self._ledger.state(parent) for parent in stage.after}
             failed = [parent for parent, state in states.items() if state == "failed"]
@@ -120,12 +121,19 @@ class Arrivals:
 
     def _begun(self, stage: Stage) -> Sequence[StagePlan]:
         if not counted_later(stage):
-            return () if stage.name in self._ledger else (self._plan(stage, as_sources(stage.dataset)),)
+            return ()  # the ledger has it
         values = tuple(self._value(parent) for parent in stage.after)
-        if self._here:
-            return (self._plan(stage, as_sources(stage.dataset(*values))),)
-        self._counting[stage.name] = stage
-        return (self._plan(counting(stage), (Source(f"dataset of {stage.name}", 1, payload=values),)),)
+        if not self._here:
+            self._counting[stage.name] = stage
+            finding = Stage(counting(stage.name), None, Counting(stage.dataset), unmerged)
+            return (self._plan(finding, (Source(f"{len(values)} values", 1, payload=values),)),)
+        try:
+            sources = as_sources(stage.dataset(*values))
+        except Exception as error:  # the function is the user's
+            said = f"{type(error).__name__}: {error}"
+            self._ledger.block(stage.name, f"not begun: the function that finds its dataset failed: {said}")
+            return ()
+        return (self._plan(stage, sources),)
 
     def _value(self, stage: str) -> Any:
         root = self._ledger.roots()[stage]

@@ -59,7 +59,7 @@ def fingerprint_of(*functions: object) -> str:
     Follows code that is the user's own; a library counts by its name and version. Comments and formatting do not count.
     """
     digest = hashlib.sha256()
-    seen: set[int] = set()
+    seen: dict[int, object] = {}  # held, so that no id is used twice
     for function in functions:
         _feed(digest, function, seen, _DEPTH)
     return digest.hexdigest()[:16]
@@ -74,7 +74,7 @@ def file_stamp(path: str) -> str | None:
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
-def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
+def _feed(digest: Any, value: object, seen: dict[int, object], depth: int) -> None:
     add = digest.update
     if depth == 0:
         return
@@ -97,7 +97,7 @@ def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
             _feed(digest, key, seen, depth - 1)
             _feed(digest, value[key], seen, depth - 1)
         return
-    seen.add(id(value))
+    seen[id(value)] = value
     if isinstance(value, functools.partial):
         _feed(digest, (value.func, value.args, value.keywords), seen, depth - 1)
     elif isinstance(value, types.MethodType):
@@ -132,7 +132,7 @@ def _feed(digest: Any, value: object, seen: set[int], depth: int) -> None:
                 add(b"opaque")
 
 
-def _feed_function(digest: Any, function: types.FunctionType, seen: set[int], depth: int) -> None:
+def _feed_function(digest: Any, function: types.FunctionType, seen: dict[int, object], depth: int) -> None:
     digest.update(function.__qualname__.encode())
     if not _is_own(function.__module__):
         digest.update(f"{function.__module__}".encode())
@@ -152,7 +152,7 @@ def _feed_function(digest: Any, function: types.FunctionType, seen: set[int], de
             _feed(digest, function.__globals__[name], seen, depth - 1)
 
 
-def _feed_module(digest: Any, name: str, seen: set[int], depth: int, package: str = "") -> None:
+def _feed_module(digest: Any, name: str, seen: dict[int, object], depth: int, package: str = "") -> None:
     """A library counts by its version; a module of the user's by its code, and that of the modules it imports."""
     path = _source_of(name)
     if path is None and package:
@@ -160,7 +160,7 @@ def _feed_module(digest: Any, name: str, seen: set[int], depth: int, package: st
         path = _source_of(name)
     if hash(name) in seen or depth == 0:
         return
-    seen.add(hash(name))
+    seen[hash(name)] = name
     digest.update(name.encode())
     if path is None:
         digest.update(str(getattr(sys.modules.get(name), "__version__", "")).encode())
@@ -224,4 +224,5 @@ def _is_own(module_name: str | None) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _is_installed(path: str) -> bool:
     roots = {Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")}
+    roots.add(Path(__file__).resolve().parent)  # this library, wherever it lies
     return any(root in Path(path).resolve().parents for root in roots)

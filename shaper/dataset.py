@@ -8,6 +8,19 @@ from typing import Any
 from shaper.errors import BadInput
 from shaper.types import Source
 
+# A dataset that is a function of other stages' values is found by a task, of a stage with a name that begins so.
+_OF = "dataset of "
+
+
+def counting(stage: str) -> str:
+    """The name of the stage whose one task finds the dataset of another."""
+    return _OF + stage
+
+
+def counted(stage: str) -> str | None:
+    """The stage whose dataset a stage finds; None where it is one of the user's."""
+    return stage.removeprefix(_OF) if stage.startswith(_OF) else None
+
 
 def as_sources(dataset: Any) -> tuple[Source, ...]:
     """Return the sources of a dataset: a mapping name -> elements, or an iterable of Source (a reader is one).

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from shaper.dataset import counted
 from shaper.errors import Changed, Damaged
 from shaper.ledger import StagePlan
 from shaper.reduction import Result
@@ -137,13 +138,15 @@ def check(past: Past, fingerprints: Mapping[str, str], run_dir: Path) -> None:
         Changed: names what changed.
     """
     if not set(past.fingerprints) <= set(fingerprints):  # a session that was killed may not have written all of them
-        held, given = ", ".join(past.fingerprints), ", ".join(fingerprints)
+        held, given = (
+            ", ".join(name for name in names if not counted(name)) for names in (past.fingerprints, fingerprints)
+        )
         raise Changed(f"{run_dir} holds the stages {held}, not {given}: {_advice(run_dir)}")
     for name, fingerprint in past.fingerprints.items():
         if fingerprint != fingerprints[name]:
-            raise Changed(
-                f"the process or merge function of stage {name!r} has changed since {run_dir}: {_advice(run_dir)}"
-            )
+            what = "dataset function" if counted(name) else "process or merge function"
+            where = counted(name) or name
+            raise Changed(f"the {what} of stage {where!r} has changed since {run_dir}: {_advice(run_dir)}")
 
 
 def check_sources(past: Past, plan: StagePlan, run_dir: Path) -> None:

@@ -53,17 +53,11 @@ class Ledger:
     # -- what there is -------------------------------------------------------------------------------------------
 
     def add(self, stages: Iterable[StagePlan]) -> None:
-        """Take new stages in; may be called while running."""
+        """Take new stages in; may be called while running, also before the stages that they wait for."""
         for plan in stages:
             if plan.name in self._stages:
                 raise BadInput(f"two stages are named {plan.name!r}: name each stage once")
-            missing = [name for name in plan.after if name not in self._stages]
-            if missing:
-                raise BadInput(f"stage {plan.name!r} waits for {missing[0]!r}, which is not a stage before it")
             self._stages[plan.name] = Account(plan)
-
-    def __contains__(self, stage: str) -> bool:
-        return stage in self._stages
 
     def state(self, stage: str) -> Literal["open", "done", "failed"]:
         """How a stage stands; `open` also where it is not here yet."""
@@ -102,7 +96,7 @@ class Ledger:
         for stage in self._stages.values():
             if stage.finished:
                 continue
-            if len(groups) < _GROUPS_SHOWN and all(self._stages[name].finished for name in stage.plan.after):
+            if len(groups) < _GROUPS_SHOWN and all(self.state(name) != "open" for name in stage.plan.after):
                 for group in stage.open_groups.values():
                     groups.append(group.seen or group.backlog())
                     if len(groups) >= _GROUPS_SHOWN:
@@ -202,14 +196,14 @@ class Ledger:
         }
 
     def missing(self) -> list[str]:
-        """One line for each part that has no result: what and why."""
-        lines = [f"stage {name!r}: {reason}" for name, reason in self._blocked.items()]
+        """One line for each part that has no result: what and why; first what failed, then what waited for it."""
+        lines = []
         for name, stage in self._stages.items():
-            if name in self._blocked:
-                continue
-            lines += [f"{span}: {reason}" for span, reason in _joined(stage.given_up)]
-            lines += stage.faults
-        return lines
+            where = f"stage {name!r}: " if len(self._stages) + len(self._blocked) > 1 else ""
+            if name not in self._blocked:
+                lines += [f"{where}{span}: {reason}" for span, reason in _joined(stage.given_up)]
+                lines += [where + fault for fault in stage.faults]
+        return lines + [f"stage {name!r}: {reason}" for name, reason in self._blocked.items()]
 
     def skipped_spans(self) -> list[Span]:
         """What was left out by the user's own leave."""

@@ -241,6 +241,11 @@ class Records:
     warnings: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def stages(self) -> Mapping[str, Entry]:
+        """The stages with a dataset that is known, by name; of a run that went on also those known before."""
+        return {row["name"]: row for session in self.sessions for row in session.run.get("stages", ())}
+
+    @property
     def status(self) -> str:
         """Of the last session: `done`, `incomplete`, `interrupted`, `failed`, or `not finished` without an end line."""
         last = self.sessions[-1].end if self.sessions else None
@@ -333,8 +338,8 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
         stopped_s = max(stopped_s, entry["at_s"])
         if kind == "stage" and sessions:
             run = sessions[-1].run
-            stages = [*run["stages"], {key: entry[key] for key in ("name", "category", "elements", "sources")}]
-            sessions[-1] = replace(sessions[-1], run={**run, "stages": stages})
+            row = {key: value for key, value in entry.items() if key not in ("kind", "at_s", "already_done_elements")}
+            sessions[-1] = replace(sessions[-1], run={**run, "stages": [*run["stages"], row]})
         if kind == "end" and sessions:
             sessions[-1] = replace(sessions[-1], end=entry)
         if kind in by_kind:
@@ -347,7 +352,13 @@ def collect(entries: Sequence[Entry], faults: Sequence[str] = ()) -> Records:
 def stage_row(plan: StagePlan) -> dict[str, Any]:
     """What is recorded of a stage."""
     elements = sum(source.elements or 0 for source in plan.sources)
-    return {"name": plan.name, "category": plan.category, "elements": elements, "sources": len(plan.sources)}
+    return {
+        "name": plan.name,
+        "category": plan.category,
+        "after": list(plan.after),
+        "elements": elements,
+        "sources": len(plan.sources),
+    }
 
 
 def shifted(entry: Entry, by_s: float) -> Entry:

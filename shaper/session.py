@@ -24,7 +24,7 @@ from shaper import arrivals, records
 from shaper import journal as journals
 from shaper import run_dir as run_dirs
 from shaper.code import file_stamp, fingerprint_of, pack
-from shaper.dataset import as_sources
+from shaper.dataset import as_sources, counted, counting
 from shaper.engines.engine import Engine
 from shaper.errors import Incomplete, ProcessFailed, ShaperError, SiteError
 from shaper.failed import FailedWork
@@ -93,20 +93,16 @@ class Session:
         self.engine = engine
         self._closing = ExitStack()
         simulated = engine.name == "simulated"
-        arrivals.check(stages)
         self.stages = stages
-        self.plans: list[StagePlan] = []
-        for stage in stages:
-            if not arrivals.counted_later(stage) and {plan.name for plan in self.plans}.issuperset(stage.after):
-                self.plans.append(self._plan(stage, as_sources(stage.dataset)))
+        self._in_order = arrivals.ordered(stages)
+        known_now = [stage for stage in stages if not arrivals.counted_later(stage)]
+        self.plans = [self._plan(stage, as_sources(stage.dataset)) for stage in known_now]
         self.codes: dict[str, Code] = {}
         for stage in stages:
             if arrivals.counted_later(stage) and not simulated:
-                counting = arrivals.counting(stage)
-                assert counting.process is not None
-                self.codes[counting.name] = pack(
-                    counting.name, counting.process, arrivals.unmerged, fingerprint or fingerprint_of(stage.dataset)
-                )
+                name_of, work = counting(stage.name), arrivals.Counting(stage.dataset)
+                code = fingerprint or fingerprint_of(stage.dataset, tuple(stage.after))
+                self.codes[name_of] = pack(name_of, work, arrivals.unmerged, code)
             if stage.process is not None and stage.merge is not None:
                 self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
         self.memory = None
@@ -152,11 +148,10 @@ class Session:
             watches.append(self.memory)
         watches += [*self._wants(known), *self._progress(ledger)]
         together = _Watches(watches)
-        waiting = [stage for stage in self.stages if stage.after]
-        inbox = arrivals.Arrivals(waiting, ledger, self.engine.fetch, self._added, here=self.engine.name == "simulated")
+        simulated = self.engine.name == "simulated"
+        inbox = arrivals.Arrivals(self._in_order, ledger, self.engine.fetch, self._added, here=simulated)
         status, message = "failed", ""
         try:
-            simulated = self.engine.name == "simulated"
             self.beliefs = run_loop(
                 ledger,
                 self.policy,
@@ -263,10 +258,10 @@ class Session:
     def _plan(self, stage: Stage, sources: tuple[Source, ...]) -> StagePlan:
         """A stage with counted sources."""
         # The payload of a counting task is what its parents' journaled results hold.
-        if self.engine.name != "simulated" and not arrivals.is_counting(stage.name):
+        if self.engine.name != "simulated" and not counted(stage.name):
             sources = tuple(map(_identified, sources))
         category = stage.category or stage.name
-        return StagePlan(stage.name, sources, stage.after, category, stage.mode, stage.ordered)
+        return StagePlan(stage.name, sources, tuple(stage.after), category, stage.mode, stage.ordered)
 
     def _added(self, stage: Stage, sources: tuple[Source, ...]) -> StagePlan:
         """A stage that begins while the run goes on."""
@@ -292,6 +287,7 @@ class Session:
                 "engine": self.engine.name,
                 "policy": self.policy.name,
                 "stages": [records.stage_row(plan) for plan in self.plans],
+                "graph": [{"name": stage.name, "after": list(stage.after)} for stage in self.stages],
                 "already_done_elements": ledger.settled_elements,
             }
         )
@@ -301,9 +297,12 @@ class Session:
         if self.progress is False or (self.progress is None and self.engine.name == "simulated"):
             return []
         from shaper.report.progress import Progress
+        from shaper.report.stages import Stages
 
         hint = str(getattr(self.engine, "hint", ""))
         shown = Progress(ledger.elements, ledger.settled_elements, hint=hint)
+        if len(self.stages) > 1:
+            shown.stages = Stages({stage.name: stage.after for stage in self.stages}, self.plans)
         self._closing.callback(shown.close)
         self._growing.append(shown)
         return [shown]

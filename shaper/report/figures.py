@@ -96,7 +96,7 @@ def all_elements(records: Records) -> int:
     last = records.sessions[-1]
     if last.end is not None and "elements" in last.end:
         return int(last.end["elements"])
-    return sum(int(stage["elements"]) for stage in last.run["stages"])
+    return sum(int(stage["elements"]) for stage in records.stages.values())
 
 
 def left_out(records: Records, what: str) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from shaper.dataset import counted
 from shaper.records import Entry, Records, read
-from shaper.report import plots
+from shaper.report import plots, stages
 from shaper.report.figures import all_elements, closed, costs_core_s, left_out, summary
 from shaper.report.timeline import write_timeline
 from shaper.units import show_count, show_mib, show_seconds
@@ -57,6 +58,7 @@ def page(records: Records) -> str:
         f"<header><h1>{escape(name)}: {_status(records)}</h1><p class='sub'>{escape(head)}</p></header><main>",
         _figures(shown),
         _message(records),
+        stages.table(shown),
         _waste(shown),
         f"<div class='plots'>{''.join(_plots(shown))}</div>",
         _troubles(shown),
@@ -120,7 +122,8 @@ def _plots(records: Records) -> Iterable[str]:
     yield _section("Tasks running", plots.running(records).render())
     categories = list(plots.by(plots.processing(records), "category"))
     merging = [c for c in plots.category_colours(records) if c not in categories]
-    for category in (categories + merging)[:_CATEGORIES]:
+    some = {t["category"] for t in records.tasks if t["outcome"] == "done"}
+    for category in [c for c in categories + merging if c in some and counted(c) is None][:_CATEGORIES]:
         yield _section(f"Memory against size: {category}", plots.against_size(records, "memory_mib", category).render())
         yield _section(f"Time against size: {category}", plots.against_size(records, "wall_s", category).render())
     for key, word in (("memory_mib", "given"), ("expected_memory_mib", "expected")):

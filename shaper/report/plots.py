@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from shaper.dataset import counted
 from shaper.records import Entry, Records
 from shaper.report.figures import lanes, natural
 from shaper.report.svg import BAD, COLOURS, WIDE, Axis, Frame, Plot, axis
@@ -41,7 +42,9 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
 
 def category_colours(records: Records) -> Mapping[str, str]:
     """A colour for each category, the same in every plot."""
-    return _colours(by(records.tasks, "category"))
+    first = by(processing(records), "category")  # stages are told apart before their merges are
+    stages = [name for name in first if counted(name) is None]
+    return _colours(dict.fromkeys([*stages, *by(records.tasks, "category")]))
 
 
 def group_colours(records: Records) -> dict[str, str]:
@@ -108,12 +111,16 @@ def chunksizes(records: Records) -> Plot:
         _time_axis(records),
         axis([t["elements"] for t in started], "elements per task", log=True, show=_count),
     )
-    colours = group_colours(records)
-    for group, mine in by(thinned(started), "group").items():
-        plot.points([(t["started_s"], t["elements"], f"{_tip(t)}\n{t['reason']}") for t in mine], colours[group])
+    # Of several stages without groups each has its colour.
+    grouped = any(t["group"] for t in started) or len(by(started, "category")) < 2
+    shown = by(started, "category")
+    named = {name: colour for name, colour in category_colours(records).items() if name in shown}
+    colours = group_colours(records) if grouped else named
+    for key, mine in by(thinned(started), "group" if grouped else "category").items():
+        plot.points([(t["started_s"], t["elements"], f"{_tip(t)}\n{t['reason']}") for t in mine], colours[key])
     splits = [t for t in started if t["verdict"] == "split"]
-    shown = thinned(splits, _MARKS)
-    plot.crosses([(t["finished_s"], t["elements"], f"{_tip(t)}\n{t['verdict_reason']}") for t in shown])
+    crossed = thinned(splits, _MARKS)
+    plot.crosses([(t["finished_s"], t["elements"], f"{_tip(t)}\n{t['verdict_reason']}") for t in crossed])
     _sessions(plot, records)
     _keys(plot, colours)
     if splits:

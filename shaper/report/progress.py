@@ -13,8 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shaper.dataset import counted
 from shaper.ledger import StagePlan
 from shaper.models.beliefs import Beliefs
+from shaper.report.stages import Stages
 from shaper.types import (
     Accept,
     Backlog,
@@ -56,6 +58,7 @@ class Progress:
         self.elements, self.done, self.began_at = elements, done, done
         self.console = console or Console(stderr=True)
         self.hint = hint
+        self.stages: Stages | None = None  # where there are several
         self._alone_since_s: float | None = None
         self._alone_told_s: float | None = None
         self.away: dict[tuple[str, str], str] = {}  # by stage and group: the I/O error that is all that comes back
@@ -88,6 +91,8 @@ class Progress:
         """A stage has begun while the run goes on."""
         self.elements += sum(source.elements or 0 for source in plan.sources)
         self.done += done_elements
+        if self.stages is not None:
+            self.stages.added(plan, done_elements)
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -95,15 +100,18 @@ class Progress:
         """Note the chunksize and redraw, a few times a second."""
         self.now_s = now_s
         self._tell_workers(capacity)
+        for line in self.stages.news(backlog) if self.stages is not None else ():
+            self._say(line)
         for shape in last_shapes(shapes):
-            if shape.fan_in is not None:
+            if shape.fan_in is not None or counted(shape.stage) is not None:
                 continue
             self.shape = shape
             key, why = (shape.stage, shape.group), shape.reason.split(":")[0]
             before = self._sizes.get(key)
             if before is None or not 1 / _CHANGE < shape.elements / before[0] < _CHANGE:
                 self._sizes[key] = (shape.elements, why)
-                where = f" of {shape.group}" if shape.group else ""
+                named = f"{shape.stage} {shape.group}".strip() if self.stages is not None else shape.group
+                where = f" of {named}" if named else ""
                 self._say(f"chunks{where} are now {show_count(shape.elements)} elements: {shape.reason}")
         if self._live is not None and time.monotonic() - self._drawn_at > _REDRAW_S:
             self._draw()
@@ -159,10 +167,12 @@ class Progress:
         self._tell_away(seen, beliefs)
         if isinstance(work, Merge):
             if isinstance(verdict, GiveUp):
+                self._tell_stage(seen.task, 0, failed=True)
                 self._say(f"gave up a merge: {_first(verdict.reason)}")
             return
         if isinstance(verdict, Accept):
             skipped = sum(map(len, verdict.skipped))
+            self._tell_stage(seen.task, work.elements)
             self.dropped += skipped
             self.done += work.elements - skipped
             self._remember()
@@ -180,9 +190,16 @@ class Progress:
         elif isinstance(verdict, GiveUp):
             self.given_up += 1
             self.dropped += work.elements
+            self._tell_stage(seen.task, work.elements, failed=True)
             self._say(f"gave up {work}: {_first(verdict.reason)}")
 
+    def _tell_stage(self, task: Task, elements: int, *, failed: bool = False) -> None:
+        if self.stages is not None:
+            self.stages.settled(task.stage, elements, failed=failed)
+
     def _milestone(self) -> None:
+        if self.stages is not None:  # elements of unlike stages do not add up to a share
+            return
         quarter = int(4 * self.done / self.elements) if self.elements else 0
         if quarter > self._quarter:
             self._quarter = quarter
@@ -223,7 +240,7 @@ class Progress:
 
     def _view(self) -> Group:
         rate = self._rate()
-        left = (self.elements - self.done - self.dropped) / rate if rate else None
+        left = (self.elements - self.done - self.dropped) / rate if rate and self.stages is None else None
         head = Table.grid(padding=(0, 2))
         head.add_row(
             Text(f"{show_count(self.done)} of {show_count(self.elements)} elements", style="bold"),
@@ -232,6 +249,8 @@ class Progress:
             f"about {show_seconds(left)} left" if left is not None else "",
         )
         body = Table.grid(padding=(0, 2))
+        if self.stages is not None:
+            body.add_row("stages", str(self.stages))
         merges = f" and {len(self.merging)} merges" if self.merging else ""
         body.add_row("tasks", f"{len(self.running)}{merges} in flight, {self.tasks} ended")
         trouble = f"{self.splits} split, {self.retries} run again, {self.given_up} given up"

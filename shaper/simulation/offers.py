@@ -93,13 +93,12 @@ def _left(recorded: Records) -> tuple[dict[str, int], list[str]]:
     for entry in recorded.tasks:
         if entry["work"] == "process" and entry["verdict"] == "accept":
             done[entry["stage"]] = done.get(entry["stage"], 0) + entry["elements"]
-    rows = recorded.sessions[0].run["stages"] if recorded.sessions else ()
-    left = {row["name"]: max(0, row["elements"] - done.get(row["name"], 0)) for row in rows}
+    left = {name: max(0, row["elements"] - done.get(name, 0)) for name, row in recorded.stages.items()}
     return left, [name for name in left if name not in done]
 
 
 def _whole(recorded: Records) -> dict[str, int]:
-    return {row["name"]: row["elements"] for row in recorded.sessions[0].run["stages"]} if recorded.sessions else {}
+    return {name: row["elements"] for name, row in recorded.stages.items()}
 
 
 def _simulated(case: Replay, known: Beliefs | None, shape: Shape, count: int, seed: int = 0) -> Option:

@@ -220,7 +220,7 @@ def _stages(
 ) -> dict[str, Stage]:
     """Equal sources: as many and as large together as the run's; by group, as what was done of each."""
     stages = {}
-    for row in recorded.sessions[0].run.get("stages", ()):
+    for row in recorded.stages.values():
         counts: dict[str, int] = {}
         for seen in done:
             if seen.task.stage == row["name"] and not isinstance(seen.task.work, Merge):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from shaper.engines import Simulated, WorkerSpec
 from shaper.errors import BadInput, Changed, Incomplete, ProcessFailed
 from shaper.types import Chunk, Task, Usage
 from tests.conftest import ROOT
+from tests.engines.workers import PROGRAMS, Worker, free_port, needs_engine
 
 
 def total(a: Any, b: Any) -> Any:
@@ -108,66 +108,181 @@ SCRIPT = """
 import os, signal, sys
 import shaper
 from shaper import Stage
-from tests.engines.test_stages import count, payloads, per_value, squares, total, added
+from tests.engines.test_stages import added, count, payloads, per_value, squares, total
 
-def once(chunk):
-    with open(sys.argv[2], "a") as log:
-        log.write("first\\n")
-    return squares(chunk)
+run_dir, log, further, what = sys.argv[1:]
+turn = when = kills = 0
 
-def dies(chunk):
-    if not os.path.exists(sys.argv[2] + ".again"):
-        os.kill(int(os.environ["MANAGER"]), signal.SIGKILL)
-    return payloads(chunk)
+def step():
+    global turn
+    turn += 1
+    if turn == when:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-os.environ["MANAGER"] = str(os.getpid())
-extra = [Stage("extra", {"e": 1}, count, total)] if len(sys.argv) > 3 and sys.argv[3] == "extra" else []
-first = {"a": 5 if len(sys.argv) < 4 or sys.argv[3] != "other" else 6}
-stages = [Stage("first", first, once, total), Stage("second", per_value, dies, added, after=["first"])]
-print(shaper.run(stages + extra, run_dir=sys.argv[1], progress=False, cores=1, memory="1GB").value)
+class Killing(shaper.policy.Fixed):
+    "Ends this process where it has been asked so often: before tasks are released, or before one that ended counts."
+    def shapes(self, beliefs, capacity, backlog):
+        step()
+        return super().shapes(beliefs, capacity, backlog)
+    def judge(self, seen, beliefs, capacity):
+        step()
+        return super().judge(seen, beliefs, capacity)
+
+def logged(name, function):
+    def process(chunk):
+        with open(log, "a") as file:
+            file.write(name)
+        return function(chunk)
+    return process
+
+def found_otherwise(values):
+    return per_value(list(values))
+
+found = per_value if what != "function" else found_otherwise
+
+def after_all(values, by):
+    return {"all": len(values) + sum(by.values())}
+
+def session():
+    stages = [
+        Stage("first", {"a": 6 if what == "input" else 5}, logged("first", squares), total),
+        Stage("beside", {"b": 4}, logged("beside", squares if what == "process" else count), total),
+        Stage("second", found, logged("second", payloads), added, after=["first"]),
+        Stage("last", after_all, logged("last", count), total, after=["first", "second"]),
+    ]
+    policy = Killing(4, shaper.Resources(1, 200))
+    result = shaper.run(stages, policy=policy, run_dir=run_dir, progress=False, cores=1, memory="1GB")
+    value = result.value
+    print(sorted(value["first"]), value["beside"], sorted(value["second"].items()), value["last"])
+    print(kills, result.report.elements_before, flush=True)
+
+if not int(further):
+    session()
+while int(further):  # every session gets a little further than the one before
+    when = 3 + int(further) * kills
+    child = os.fork()
+    if not child:
+        session()
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != signal.SIGKILL:
+        break
+    kills += 1
 """
+WHOLE = "[0, 1, 4, 9, 16] 4 [(1, 1), (4, 4), (9, 9), (16, 16)] 35"
+DATASETS = 2
 
 
-def test_a_run_killed_in_its_second_stage_goes_on_there(tmp_path: Path) -> None:
-    script, log = tmp_path / "script.py", tmp_path / "log"
+def start(tmp_path: Path, further: int = 0, what: str = "") -> tuple[list[str], str]:
+    """Run it to its end; what it printed, and what it said of errors."""
+    script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-
-    def start(*more: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, str(script), str(tmp_path / "run"), str(log), *more]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120, check=False)
-
-    assert start().returncode == -signal.SIGKILL
-    Path(f"{log}.again").touch()
-    before = log.read_text()
-    again = start()
-    assert again.returncode == 0, again.stderr
-    assert "'second': {" in again.stdout
-    assert log.read_text() == before
-    other = start("other")
-    assert "source 'a' has changed" in other.stderr
+    words = [sys.executable, str(script), str(tmp_path / "run"), str(tmp_path / "log"), str(further), what]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    return done.stdout.splitlines(), done.stderr
 
 
-def test_stages_that_wait_run_in_the_simulator_too() -> None:
-    def cost(task: Task, rng: Any) -> Usage:
-        return Usage(wall_s=1.0, memory_mib=100.0, result_bytes=10)
+@pytest.mark.parametrize("further", [2, *(pytest.param(n, marks=pytest.mark.chaos) for n in (1, 3, 4))])
+def test_a_run_whose_manager_is_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path, further: int) -> None:
+    # Sessions end before and after the end of a stage, of the search for a dataset, of a merge.
+    said, errors = start(tmp_path, further)
+    assert said, errors
+    assert said[0] == WHOLE
+    assert int(said[1].split()[0]) >= 3, "kills"
+
+
+def test_of_a_finished_run_nothing_is_done_again_and_what_has_changed_of_one_stage_is_named(tmp_path: Path) -> None:
+    assert start(tmp_path)[0][0] == WHOLE
+    before = (tmp_path / "log").read_text()
+    again, _ = start(tmp_path)
+    assert again == [WHOLE, f"0 {5 + 4 + 30 + 35 + DATASETS}"]
+    for what, said in {
+        "input": "source 'a' has changed",
+        "process": "the process or merge function of stage 'beside' has changed",
+        "function": "the dataset function of stage 'second' has changed",
+    }.items():
+        assert f"Changed: {said}" in start(tmp_path, what=what)[1]
+    assert (tmp_path / "log").read_text() == before
+
+
+@pytest.mark.parametrize("engine", list(PROGRAMS))
+def test_workers_find_a_dataset_too(engine: str, tmp_path: Path) -> None:
+    needs_engine(engine)
+    port, here = free_port(), os.getpid()
+
+    def elsewhere(values: list[int]) -> list[Source]:
+        assert os.getpid() != here
+        return per_value(values)
 
     stages = [
-        Stage("a", {"x": 100}),
-        Stage("b", lambda n: {"y": 2 * n}, after=["a"]),
-        Stage("c", {"z": 1}, after=["b"]),
+        Stage("two words", elsewhere, payloads, added, after=["first"]),
+        FIRST,
+        Stage("stopped", refuses, count, total, after=["first"]),
     ]
-    result = shaper.run(stages, engine=Simulated([WorkerSpec(4, 4000, 1)], cost))
-    assert result.value == {"a": 100, "b": 200, "c": 1}
+    with Worker(PROGRAMS[engine], port, tmp_path), pytest.raises(ProcessFailed, match="'stopped': not begun") as found:
+        shaper.run(stages, engine=engine, port=port, run_dir=tmp_path / "run", progress=False)
+    assert found.value.partial["two words"] == {1: 1, 4: 4, 9: 9, 16: 16}
+    assert sorted(found.value.partial["first"]) == [0, 1, 4, 9, 16]
+
+
+def cost(task: Task, rng: Any) -> Usage:
+    return Usage(wall_s=rng.uniform(0.5, 1.5) * task.work.elements, memory_mib=100.0, result_bytes=10)
+
+
+def simulated(stages: list[Stage], **options: Any) -> tuple[Any, Simulated]:
+    engine = Simulated([WorkerSpec(4, 4000, 2), WorkerSpec(4, 4000, 2, leaves_s=50.0)], cost, seed=3)
+    return shaper.run(stages, engine=engine, **options), engine
+
+
+def test_stages_in_the_simulator_are_the_same_to_the_byte(tmp_path: Path) -> None:
+    stages = [
+        Stage("last", {"z": 40}, after=["doubled", "beside"]),
+        Stage("doubled", lambda n: {f"y{i}": n // 10 for i in range(20)}, after=["a"]),
+        Stage("a", {"x": 100}),
+        Stage("beside", {"w": 300}),
+    ]
+    runs = [simulated(stages, run_dir=tmp_path / name) for name in ("one", "two")]
+    assert runs[0][0].value == {"last": 40, "doubled": 200, "a": 100, "beside": 300}
+    journals = [(tmp_path / name / "records.jsonl").read_text().splitlines()[1:] for name in ("one", "two")]
+    assert journals[0] == journals[1]
+    tasks = [json.loads(line) for line in journals[0] if '"kind":"task"' in line]
+    spans = {
+        name: (
+            min(t["started_s"] for t in tasks if t["stage"] == name and t["started_s"] is not None),
+            max(t["finished_s"] for t in tasks if t["stage"] == name),
+        )
+        for name in runs[0][0].value
+    }
+    assert spans["beside"][0] < spans["a"][1], "several at once"
+    assert spans["doubled"][0] >= spans["a"][1]
+    assert spans["last"][0] >= max(spans["doubled"][1], spans["beside"][1])
+
+
+def test_a_dataset_function_that_raises_in_the_simulator_stops_what_depends_on_it_alone() -> None:
+    stages = [Stage("a", {"x": 10}), Stage("b", refuses, after=["a"]), Stage("c", {"y": 5}, after=["b"])]
+    with pytest.raises(
+        Incomplete, match=r"stage 'b': not begun: .*LookupError: nothing in \(10,\); stage 'c'"
+    ) as found:
+        simulated(stages)
+    assert found.value.partial == {"a": 10, "c": None}
 
 
 @pytest.mark.parametrize(
     ("stages", "said"),
     [
         ([FIRST, FIRST], "two stages are named 'first'"),
-        ([Stage("x", {"a": 1}, count, total, after=["y"])], "waits for 'y', which is not a stage before it"),
+        ([Stage("x", {"a": 1}, count, total, after=["y"])], "stage 'x' waits for 'y', which is none of the stages x"),
         ([Stage("x", {"a": 1}, count, total, after="first")], "after is a sequence of names"),
         ([Stage("x", lambda: {"a": 1}, count, total)], "after is empty"),
+        (
+            [Stage("x", {"a": 1}, count, total, after=["x"])],
+            "wait for each other, so none can begin: 'x' waits for 'x'",
+        ),
+        (
+            [FIRST, *(Stage(a, {"a": 1}, count, total, after=[b]) for a, b in ("xy", "yz", "zx"))],
+            "none can begin: '[xyz]' waits for '[xyz]' waits for '[xyz]' waits for '[xyz]'$",
+        ),
+        ([Stage("dataset of x", {"a": 1}, count, total)], "cannot begin with 'dataset of '"),
     ],
 )
 def test_stages_that_cannot_be_ordered_are_refused(stages: list[Stage], said: str, tmp_path: Path) -> None:
@@ -177,5 +292,5 @@ def test_stages_that_cannot_be_ordered_are_refused(stages: list[Stage], said: st
 
 def test_other_stages_than_before_are_refused(tmp_path: Path) -> None:
     run([FIRST, LENGTHS], tmp_path)
-    with pytest.raises(Changed, match=r"holds the stages first, lengths\.dataset, lengths, not first"):
+    with pytest.raises(Changed, match=r"holds the stages first, lengths, not first:"):
         run([FIRST], tmp_path)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import shaper
+from benchmarks import executors
 from shaper.code import fingerprint_of, pack
 from shaper.errors import BadInput, CannotPickle
 
@@ -77,3 +79,21 @@ def test_the_users_own_modules_count_and_what_they_import(tmp_path: Path, monkey
     changed = fingerprint()
     assert changed[:16] != first[:16]
     assert changed[16:] != first[16:]
+
+
+def test_the_same_code_has_the_same_fingerprint_however_often_it_is_asked() -> None:
+    def f(x: Any) -> Any:
+        return executors.main(x)  # a module of ours that imports many
+
+    assert len({fingerprint_of(f) for _ in range(3)}) == 1
+
+
+def test_this_library_counts_by_its_version_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def f(x: Any) -> Any:
+        return shaper.run(x)
+
+    before = fingerprint_of(f)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"raise SystemExit")
+    assert fingerprint_of(f) == before
+    monkeypatch.setattr(shaper, "__version__", "another")
+    assert fingerprint_of(f) != before
