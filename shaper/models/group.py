@@ -129,8 +129,14 @@ class GroupBeliefs:
             wall = wall.rescaled(x, max(held_s, _LEAST_S))
         if memory is self.memory and wall is self.wall:
             return self
+        calm = self.calm
+        if wall is not self.wall and wall.line is not None and self.wall.line is not None and calm.line is not None:
+            faster = min(1.0, wall.line.median(x) / self.wall.line.median(x))
+            calm = calm.rescaled(x, calm.line.median(x) * faster)
         # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best.
-        return GroupBeliefs(memory, wall, cautious=_PROOFS, sources=self.sources)
+        return GroupBeliefs(
+            memory, wall, calm=calm, source_per_s=self.source_per_s, cautious=_PROOFS, sources=self.sources
+        )
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         usage = seen.usage or Usage()
@@ -213,28 +219,23 @@ class GroupBeliefs:
 
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""
+        return self._taken_over(_REMEMBERED)
+
+    def doubtful(self) -> GroupBeliefs:
+        """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""
+        return replace(self._taken_over(_DOUBTED), doubted=True)
+
+    def _taken_over(self, worth: float) -> GroupBeliefs:
         return GroupBeliefs(
-            self.memory.remembered(_REMEMBERED),
-            self.wall.remembered(_REMEMBERED),
-            calm=self.calm.remembered(_REMEMBERED),
+            self.memory.remembered(worth),
+            self.wall.remembered(worth),
+            calm=self.calm.remembered(worth),
             recent_cpu_s=self.recent_cpu_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
             cautious=_PROOFS,
             recalled=True,
-            largest_done=self.largest_done,
-            most_mib=self.most_mib,
-        )
-
-    def doubtful(self) -> GroupBeliefs:
-        """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""
-        return GroupBeliefs(
-            self.memory.remembered(_DOUBTED),
-            self.wall.remembered(_DOUBTED),
-            cautious=_PROOFS,
-            recalled=True,
-            doubted=True,
             largest_done=self.largest_done,
             most_mib=self.most_mib,
         )
