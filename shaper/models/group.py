@@ -129,14 +129,11 @@ class GroupBeliefs:
             wall = wall.rescaled(x, max(held_s, _LEAST_S))
         if memory is self.memory and wall is self.wall:
             return self
-        calm = self.calm
-        if wall is not self.wall and wall.line is not None and self.wall.line is not None and calm.line is not None:
-            faster = min(1.0, wall.line.median(x) / self.wall.line.median(x))
-            calm = calm.rescaled(x, calm.line.median(x) * faster)
-        # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best.
-        return GroupBeliefs(
-            memory, wall, calm=calm, source_per_s=self.source_per_s, cautious=_PROOFS, sources=self.sources
-        )
+        # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best. What
+        # tasks wait for when alone goes with their time: a wrong one would pass for a source that gives no more.
+        calm = self.calm if wall is self.wall else Model()
+        source_per_s = self.source_per_s if wall is self.wall else None
+        return GroupBeliefs(memory, wall, calm=calm, source_per_s=source_per_s, cautious=_PROOFS, sources=self.sources)
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         usage = seen.usage or Usage()
