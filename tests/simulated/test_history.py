@@ -75,7 +75,7 @@ def test_a_lie_costs_no_more_than_a_probe_and_the_truth_is_worth_something(
         trust(path)
         lied_to = run(seed, path)
         assert lied_to.value == usual.value
-        assert any("another run showed" in line for line in lied_to.report.decisions)
+        assert not any("nothing is known" in line for line in lied_to.report.decisions)
         shares.append(lied_to.report.makespan_s / usual.report.makespan_s - 1.0)
     # Single runs vary with who gets the last task.
     assert sorted(shares)[1] <= (0.05 if lies else 0.0)
