@@ -14,6 +14,7 @@ from shaper import records
 from shaper import run_dir as run_dirs
 from shaper.engines.engine import Engine
 from shaper.errors import BadInput, ShaperError
+from shaper.history.place import place as place_of
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
 from shaper.session import Session
@@ -52,6 +53,7 @@ def run(
     progress: bool | None = None,
     fingerprint: str | None = None,
     warm_start: str | os.PathLike[str] | Result | Beliefs | None = None,
+    history: bool | str | os.PathLike[str] | None = None,
     **engine_options: Any,
 ) -> Result:
     """Process a dataset and merge the results; sizes, memory and parallelism are found while it runs.
@@ -72,6 +74,10 @@ def run(
         warm_start: an earlier run of the same analysis (its directory, its Result or its beliefs), to begin with what
             it has learnt; sizes stay small until some tasks have shown that it still holds. A resumed run begins so by
             itself.
+        history: what runs have shown is kept there for the next run of the same analysis, which begins with it: a file,
+            or `postgresql://...`. By default that of SHAPER_HISTORY, or `~/.local/share/shaper/history.sqlite`, and
+            none for the simulated engine. False: nothing is read or written. `warm_start` and the records of a run that
+            goes on come before it.
         engine_options: for an engine given by name, for instance `cores=4, memory="8GB"`.
 
     Raises:
@@ -90,10 +96,17 @@ def run(
     with ExitStack() as stack:
         ready = engine_of(engine, engine_options)
         stack.callback(ready.close)
-        session = Session(stages, ready, policy, run_dir, name, progress, fingerprint, known)
+        place = None if history is None and _is_a_trial(ready, policy) else place_of(history)
+        session = Session(stages, ready, policy, run_dir, name, progress, fingerprint, known, place)
         stack.callback(session.close)
         report, values = session.go()
     return Result(values[stages[0].name] if single else values, report, session.run_dir, session.beliefs)
+
+
+def _is_a_trial(engine: Engine, policy: Policy) -> bool:
+    """Whether a run is there to judge a policy: what other runs have shown is then out of place, unless asked for."""
+    off = [getattr(getattr(policy, part, None), "without", ()) for part in ("settings", "prior")]
+    return engine.name == "simulated" or any(off)
 
 
 def _known(warm_start: str | os.PathLike[str] | Result | Beliefs | None) -> Beliefs | None:

@@ -21,6 +21,7 @@ from shaper import run_dir as run_dirs
 from shaper.api import last_run
 from shaper.environment import cli as environment_cli
 from shaper.errors import BadInput, Broken, Damaged, Incomplete, ProcessFailed, ShaperError
+from shaper.history import cli as history_cli
 from shaper.run_dir import DESCRIPTION
 from shaper.session import Session
 from shaper.simulation import schedule_cli
@@ -40,6 +41,7 @@ _TRACEBACK_LINES = 15
 app.add_typer(workers_cli.app, name="workers")
 app.add_typer(schedule_cli.app, name="schedule")
 app.add_typer(environment_cli.app, name="env")
+app.add_typer(history_cli.app, name="history")
 
 
 def main() -> NoReturn:

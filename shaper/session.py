@@ -28,6 +28,8 @@ from shaper.dataset import as_sources, counted, counting
 from shaper.engines.engine import Engine
 from shaper.errors import Incomplete, ProcessFailed, ShaperError, SiteError
 from shaper.failed import FailedWork
+from shaper.history.memory import opened
+from shaper.history.place import Place
 from shaper.ledger import Ledger, StagePlan
 from shaper.loop import Watch, outcome
 from shaper.loop import run as run_loop
@@ -81,6 +83,7 @@ class Session:
         progress: bool | None,
         fingerprint: str | None,
         known: Beliefs | None = None,
+        history: Place | None = None,
     ) -> None:
         self.policy = policy
         self.beliefs = known or getattr(policy, "prior", None) or Beliefs()
@@ -102,6 +105,9 @@ class Session:
                 self.codes[name_of] = pack(name_of, work, arrivals.unmerged, code)
             if stage.process is not None and stage.merge is not None:
                 self.codes[stage.name] = pack(stage.name, stage.process, stage.merge, fingerprint)
+        self.memory = None
+        if history is not None:
+            self.memory = opened(history, name, stages, self.codes, engine.name, quiet=progress is False)
         self._before = 0  # elements that earlier sessions have done
         self._growing: list[Recorder | Progress] = []
         self._late: Callable[[StagePlan], StagePlan] = lambda plan: plan
@@ -138,6 +144,8 @@ class Session:
             watches.append(recorder)
         if self.run_dir is not None:
             watches.append(FailedWork(self.run_dir, list(self.codes.values())))
+        if self.memory is not None:
+            watches.append(self.memory)
         watches += [*self._wants(known), *self._progress(ledger)]
         together = _Watches(watches)
         simulated = self.engine.name == "simulated"
@@ -188,6 +196,8 @@ class Session:
                     recorder.end(self.engine.now_s, entry)
             with suppress(OSError):
                 self._closing.close()
+            if self.memory is not None:
+                self.memory.end(status)
             if status == "interrupted":
                 self._tell_stopped(ledger)
             else:
@@ -200,10 +210,15 @@ class Session:
     # -- pieces --------------------------------------------------------------------------------------------------
 
     def _begin_with(self) -> Beliefs:
-        """What the policy knows beforehand; of a run that goes on, what its records have shown."""
-        if self.run_dir is not None and self.past.sessions and not self.known:
+        """What the policy knows beforehand: what it was given, its own records of a run that goes on, the history."""
+        if self.known:
+            return self.beliefs
+        if self.run_dir is not None and self.past.sessions:
             with suppress(ShaperError):
-                return records.learnt(self.run_dir).remembered()
+                if (learnt := records.learnt(self.run_dir)).categories:
+                    return learnt.remembered()
+        if self.memory is not None:
+            return self.memory.recall() or self.beliefs
         return self.beliefs
 
     def _open(self) -> tuple[int, Ledger, journals.Journal | journals.NoJournal]:

@@ -50,6 +50,18 @@ def own_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["SHAPER_PASSWORD_FILE"] = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_history() -> Iterator[None]:
+    """Tests begin with nothing known and leave the user's history alone; those of the history say where theirs is."""
+    before = os.environ.get("SHAPER_HISTORY")
+    os.environ["SHAPER_HISTORY"] = "off"
+    yield
+    if before is None:
+        del os.environ["SHAPER_HISTORY"]
+    else:
+        os.environ["SHAPER_HISTORY"] = before
+
+
 _status = 0
 
 

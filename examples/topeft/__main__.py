@@ -108,9 +108,11 @@ def _executor(options: argparse.Namespace) -> tuple[Any, int]:
             parse_bytes(options.memory, "--memory")
         policy = Adaptive(first_guess=options.chunksize)
         given = {"cores": options.workers, "memory": options.memory, "run_dir": options.run_dir}
-        return ShaperExecutor(policy=policy, **{k: v for k, v in given.items() if v is not None}), WHOLE_FILE
-    if options.memory is not None or options.run_dir is not None:
-        raise BadInput("--memory and --run-dir need --executor shaper: coffea's own executors have neither")
+        given = {name: value for name, value in given.items() if value is not None}
+        # It shows how sizes are found: it would not where an earlier one had found them.
+        return ShaperExecutor(policy=policy, history=options.history or False, **given), WHOLE_FILE
+    if options.memory is not None or options.run_dir is not None or options.history is not None:
+        raise BadInput("--memory, --run-dir and --history need --executor shaper: coffea's own executors have none")
     chunksize = options.chunksize or 100_000
     if options.executor == "futures":
         return FuturesExecutor(workers=options.workers or 2), chunksize
@@ -193,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, help="cores to use [shaper: all; futures: 2]")
     parser.add_argument("--memory", metavar="SIZE", help="that shaper may use, like 4GB [the machine's]")
     parser.add_argument("--run-dir", type=Path, help="of shaper's run; the same one again resumes it")
+    parser.add_argument("--history", metavar="FILE", help="begin with what earlier runs have left there [with nothing]")
     return parser
 
 

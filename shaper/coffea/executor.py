@@ -56,6 +56,7 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
         recoverable: return what was finished together with the exception, as FuturesExecutor does.
         retries: on the local engine it must stay 0: the Runner would retry inside the task, hiding from shaper what
             went wrong. Elsewhere it becomes `Adaptive(retries=...)`, which runs a failed task again from outside.
+        history: as that of `shaper.run`: what earlier runs have shown, to begin with.
         shared: with the copies that a Runner makes: the engine between calls, and how many calls have finished. Leave
             it alone.
 
@@ -76,6 +77,7 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
     recoverable: bool = False
     retries: int = 0
     resume: bool | None = None
+    history: bool | str | Path | None = None
     shared: Shared = field(default_factory=Shared, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -159,6 +161,7 @@ class ShaperExecutor(names.Foreign):  # type: ignore[misc]  # coffea has no type
                         name=self.function_name or name,
                         progress=None if self.status else False,
                         fingerprint=fingerprint_of(function),
+                        history=self.history,
                     )
                 except Changed:
                     # Which metadata are fetched depends on what the Runner has in its cache.

@@ -7,14 +7,15 @@ a new dataset starts from what the others showed and a deviating one soon stands
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from shaper.models.group import GroupBeliefs, Model, size_of
+from shaper.models.group import GroupBeliefs, size_of
 from shaper.models.line import PRIOR_GROWING
 from shaper.models.outage import NONE, Outage
 from shaper.models.parallelism import ParallelismModel
+from shaper.models.resource import Model
 from shaper.models.runs import Run
 from shaper.types import Chunk, Observation, Outcome, StageRun, Work
 
@@ -117,16 +118,21 @@ class Beliefs:
     def remembered(self) -> Beliefs:
         """What the next run of the same analysis may begin with: lines, but no counts, and little confidence.
 
-        Sizes stay small until some tasks have finished; what was learnt is outweighed after a few observations.
+        Sizes stay small until some tasks have finished; what was learnt is outweighed after a few observations, and
+        forgotten where the first of them are far from it.
         """
+        return replace(self._taken_over(GroupBeliefs.remembered), dispatch_s=self.dispatch_s)
+
+    def doubtful(self) -> Beliefs:
+        """The same for a run that may be about something else: other code, other versions, other workers."""
+        return self._taken_over(GroupBeliefs.doubtful)
+
+    def _taken_over(self, how: Callable[[GroupBeliefs], GroupBeliefs]) -> Beliefs:
         return Beliefs(
             {
-                name: CategoryBeliefs(
-                    known.shared.remembered(), {group: own.remembered() for group, own in known.groups.items()}
-                )
+                name: CategoryBeliefs(how(known.shared), {group: how(own) for group, own in known.groups.items()})
                 for name, known in self.categories.items()
             },
-            self.dispatch_s,
             without=self.without,
             parallelism=self.parallelism,
         )

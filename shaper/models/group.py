@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from shaper.models.line import PRIOR_GROWING, Bins, Line, fit, outweighed, with_observation
+from shaper.models.line import Line
+from shaper.models.resource import MANY, Model
 from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 
 # So many attempts over a limit that one in twenty was to exceed, with few successes between, are a change of what is
@@ -25,15 +26,9 @@ _ASKED = 2.5
 # A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
 _EASE = 0.1
 _SOURCES_KEPT = 32
-# More sources than this are not told apart.
-_MANY = 32
-_NONE: frozenset[str] = frozenset()
-_MERGED = frozenset(map(str, range(_MANY)))  # merges have no sources: their number limits nothing
-# What an earlier run taught counts as so many observations.
-_REMEMBERED = 8.0
-_GUESS = 0.5
-_TRIED = 8.0  # so many that failed at other sizes say how it grows
-_BORROWED = 4.0  # observations that the category is worth to a group without own ones
+_MERGED = frozenset(map(str, range(MANY)))  # merges have no sources: their number limits nothing
+# What an earlier run taught counts as so many observations; where something may have changed since, as fewer.
+_REMEMBERED, _DOUBTED = 8.0, 2.0
 
 
 def size_of(work: Work) -> float:
@@ -41,72 +36,6 @@ def size_of(work: Work) -> float:
     if isinstance(work, Merge):
         return max(1.0, (work.input_bytes if work.input_bytes is not None else work.elements * 1024) / 1024)
     return float(work.elements)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The observations of one resource and the line through them."""
-
-    bins: Bins = field(default_factory=dict)
-    exceeded: Bins = field(default_factory=dict)
-    n: int = 0
-    line: Line | None = None
-    refit_at: float = 0.0
-    without: frozenset[str] = _NONE
-    growing: float = PRIOR_GROWING  # noise of what each element adds, as other groups have shown it
-
-    @property
-    def guessed(self) -> bool:
-        """Whether how it grows with the size is a guess: one size finished, and hardly any larger one was tried."""
-        if len(self.bins) > 1:
-            return False
-        return sum(item.weight for key, item in self.exceeded.items() if key not in self.bins) < _TRIED
-
-    def observed(self, x: float, y: float, prior: Bins | None, sources: int = _MANY) -> Model:
-        """Learn that work of size x used y; so many sources have been seen."""
-        bins = with_observation(self.bins, x, y)
-        exceeded = outweighed(self.exceeded, bins, x)
-        n = self.n + 1
-        line = self.line
-        if line is not None and n < self.refit_at:
-            middle = line.median(x)
-            surprise = 2.5 * line.spread(x)
-            if 1 - surprise < y / middle < 1 + surprise:
-                return Model(bins, exceeded, n, line, self.refit_at, self.without, self.growing)
-        return self._refitted(bins, exceeded, n, prior, sources)
-
-    def passed(self, x: float, limit: float, prior: Bins | None, sources: int = _MANY) -> Model:
-        """Learn that work of size x needed more than `limit`."""
-        if "censoring" in self.without:
-            return self
-        exceeded = with_observation(self.exceeded, x, limit)
-        return self._refitted(outweighed(self.bins, exceeded, x), exceeded, self.n + 1, prior, sources)
-
-    def anew(self, x: float, y: float) -> Model:
-        """Begin again, with the guess that work of size x uses y, and an empty task what it used before."""
-        bins = with_observation({}, x, y)
-        if self.line is not None and self.line.intercept > 0:
-            bins = with_observation(bins, 1.0, min(y, self.line.intercept))
-        bins = {key: guess._replace(weight=_GUESS) for key, guess in bins.items()}
-        return self._refitted(bins, {}, 1, None, _MANY)
-
-    def faded(self, share: float) -> Model:
-        """Let what was seen so far count less: it may be about something else."""
-        bins = {key: item._replace(weight=item.weight * share) for key, item in self.bins.items()}
-        exceeded = {key: item._replace(weight=item.weight * share) for key, item in self.exceeded.items()}
-        return replace(self, bins=bins, exceeded=exceeded, n=max(1, int(self.n * share)), refit_at=0.0)
-
-    def remembered(self) -> Model:
-        """What another run may take over: the line, and few observations, which new ones soon outweigh."""
-        known = sum(item.weight for item in self.bins.values())
-        return self.faded(min(1.0, _REMEMBERED / known)) if known else self
-
-    def _refitted(self, bins: Bins, exceeded: Bins, n: int, prior: Bins | None, sources: int) -> Model:
-        weight = _BORROWED * 4 / (4 + n) if prior else 0.0
-        line = fit(
-            bins, exceeded, prior, weight, sources=sources, growing=self.growing, bends="bends" not in self.without
-        )
-        return Model(bins, exceeded, n, line, n * 1.1, self.without, self.growing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +47,10 @@ class GroupBeliefs:
         wall: seconds a slot is held against size, all overheads included.
         done, exhausted, failed, lost: attempts of this very group that ended so.
         surprises: attempts that exceeded a limit they were believed to keep, lately.
-        cautious: successes that are wanted before sizes are trusted again, after too many surprises.
+        cautious: successes that are wanted before sizes are trusted: after too many surprises, or where another run has
+            shown them.
+        recalled, doubted: whether it began with what another run has shown, and whether that may be about something
+            else, for instance about other code.
         suspect_since_s: when the first of these surprises was submitted.
         alarms: how often there were too many surprises.
         changed_s: submission of the first task that the last alarm was about: what was cut later may be like it.
@@ -146,6 +78,8 @@ class GroupBeliefs:
     source_per_s: float | None = None
     surprises: float = 0.0
     cautious: int = 0
+    recalled: bool = False
+    doubted: bool = False
     suspect_since_s: float | None = None
     alarms: int = 0
     changed_s: float | None = None
@@ -159,7 +93,7 @@ class GroupBeliefs:
         """Return the beliefs after one observation."""
         x = size_of(seen.task.work)
         if seen.outcome is Outcome.DONE:
-            return self._finished(seen, prior, x)
+            return self._tested(seen, x)._finished(seen, prior, x)
         about = replace(self, held_s=self.held_s + _held_s(seen))
         if seen.outcome is Outcome.OUT_OF_MEMORY:
             return about._exceeded(seen, prior, x)
@@ -176,6 +110,30 @@ class GroupBeliefs:
         if seen.outcome is Outcome.LOST:
             return replace(about, lost=about.lost + 1)
         return about
+
+    @property
+    def unproven(self) -> bool:
+        """Whether nothing of this run has shown yet that what another has shown still holds."""
+        return self.recalled and self.cautious > 0
+
+    def _tested(self, seen: Observation, x: float) -> GroupBeliefs:
+        """Forget what another run has shown where a task that finished is far from it."""
+        if not self.unproven:
+            return self
+        usage = seen.usage or Usage()
+        held_s = _held_s(seen) if seen.started_s is not None else usage.wall_s
+        memory, wall = self.memory, self.wall
+        if usage.memory_mib and memory.off(x, usage.memory_mib):
+            memory = memory.rescaled(x, usage.memory_mib)
+        if held_s is not None and wall.off(x, max(held_s, _LEAST_S)):
+            wall = wall.rescaled(x, max(held_s, _LEAST_S))
+        if memory is self.memory and wall is self.wall:
+            return self
+        # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best. What
+        # tasks wait for when alone goes with their time: a wrong one would pass for a source that gives no more.
+        calm = self.calm if wall is self.wall else Model()
+        source_per_s = self.source_per_s if wall is self.wall else None
+        return GroupBeliefs(memory, wall, calm=calm, source_per_s=source_per_s, cautious=_PROOFS, sources=self.sources)
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         usage = seen.usage or Usage()
@@ -229,9 +187,12 @@ class GroupBeliefs:
             since_s = self.suspect_since_s if self.suspect_since_s is not None else math.inf
             about = replace(about, surprises=self.surprises + 1, suspect_since_s=min(seen.submitted_s, since_s))
         # Of many side by side some exceed their limit before any that was cut later can have finished.
-        if about.surprises >= (1 + self.alarms) * max(_SURPRISES, _SURPRISING * (seen.task.beside or 0)):
+        enough = 1.0 if self.unproven else _SURPRISES
+        if about.surprises >= (1 + self.alarms) * max(enough, _SURPRISING * (seen.task.beside or 0)):
             return replace(
                 about,
+                recalled=False,
+                largest_done=min(self.largest_done, x) if self.unproven else self.largest_done,
                 memory=self.memory.anew(x, self._need_mib(seen, x, reached)),
                 surprises=0.0,
                 suspect_since_s=None,
@@ -255,15 +216,23 @@ class GroupBeliefs:
 
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""
+        return self._taken_over(_REMEMBERED)
+
+    def doubtful(self) -> GroupBeliefs:
+        """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""
+        return replace(self._taken_over(_DOUBTED), doubted=True)
+
+    def _taken_over(self, worth: float) -> GroupBeliefs:
         return GroupBeliefs(
-            self.memory.remembered(),
-            self.wall.remembered(),
-            calm=self.calm.remembered(),
+            self.memory.remembered(worth),
+            self.wall.remembered(worth),
+            calm=self.calm.remembered(worth),
             recent_cpu_s=self.recent_cpu_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
             cautious=_PROOFS,
+            recalled=True,
             largest_done=self.largest_done,
             most_mib=self.most_mib,
         )
@@ -271,9 +240,9 @@ class GroupBeliefs:
     def _sources(self, work: Work) -> frozenset[str]:
         if isinstance(work, Merge):
             return _MERGED
-        if len(self.sources) >= _MANY or (len(work.spans) == 1 and work.spans[0].source.id in self.sources):
+        if len(self.sources) >= MANY or (len(work.spans) == 1 and work.spans[0].source.id in self.sources):
             return self.sources
-        return self.sources | {span.source.id for span in work.spans[:_MANY]}
+        return self.sources | {span.source.id for span in work.spans[:MANY]}
 
     def _paced(
         self, seen: Observation, x: float, held_s: float | None, cpu_s: float | None

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from shaper.models.beliefs import LEARNING, Beliefs
 from shaper.models.group import GroupBeliefs, size_of
-from shaper.policy import chunksize, exhaustion, verdict
+from shaper.policy import caution, chunksize, exhaustion, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
 from shaper.policy.outage import PATIENCE_S
-from shaper.policy.parallelism import CAUTION, Parallelism, Plan
+from shaper.policy.parallelism import Parallelism, Plan
 from shaper.policy.revision import Revision
 from shaper.policy.settings import Goal, Objective, Settings, checked
 from shaper.types import (
@@ -47,8 +47,6 @@ _LOSSES_TELL = 5
 _LIFETIME_S = 60.0
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
-# The first tasks of another group are this much smaller than what its category suggests.
-_FIRST_SHARE = 4
 _NO_LIMIT = 10**9
 _FAN_IN, _FAN_IN_MOST = 8, 16
 
@@ -196,16 +194,11 @@ class Adaptive:
             size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, size.elements // CAUTION, 1)
-                why = (
-                    "several needed far more memory than believed"
-                    if about.alarms
-                    else "this is what another run showed"
-                )
-                size = Size(smaller, size.slots, f"small until some finish: {why}")
+                smaller = max(self.settings.min_chunksize, size.elements // caution.first_share(about), 1)
+                size = Size(smaller, size.slots, f"small until some finish: {caution.reason(about)}")
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
-                smaller = max(self.settings.min_chunksize, size.elements // _FIRST_SHARE, 1)
+                smaller = max(self.settings.min_chunksize, size.elements // caution.FIRST_SHARE, 1)
                 size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             if plan is not None:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
@@ -385,7 +378,7 @@ class Adaptive:
         task, work = seen.task, seen.task.work
         self._revision.ended(seen)
         if seen.outcome is Outcome.LOST and isinstance(work, Chunk) and task.losses + 1 >= _LOSSES:
-            size = work.elements / _FIRST_SHARE
+            size = work.elements / caution.FIRST_SHARE
             if size >= self.settings.min_chunksize and work.elements > 1 and not _none_finished(task, beliefs):
                 return exhaustion.cut(
                     work, size, f"lost {task.losses + 1} times, shorter tasks lose less", self.settings
@@ -414,7 +407,7 @@ class Adaptive:
         size = chunksize.best(about, capacity, self._given(task.category), self._pace(beliefs))
         believed = float(size.elements) if size is not None else task.work.elements / 8
         if about.cautious:
-            believed /= _FIRST_SHARE
+            believed /= caution.first_share(about)
         # Towards the end a whole piece again would be waited for.
         believed = min(believed, self._revision.wanted.get((task.stage, task.group), believed))
         wait = capacity.grace_s > 0 and largest is not None

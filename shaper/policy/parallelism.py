@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from shaper.models.beliefs import Beliefs, StageRuns
 from shaper.models.group import GroupBeliefs
 from shaper.models.runs import Choice
-from shaper.policy import chunksize
+from shaper.policy import caution, chunksize
 from shaper.policy.settings import Settings
 from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 
@@ -29,8 +29,6 @@ from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 _SLOWER = 1.05
 # A run counts as evidence for one of this size up to so many times it, or one part of it.
 _ALIKE = 4.0
-# The first tasks of what was learnt in another run are this much smaller than it suggests.
-CAUTION = 4
 # Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to
 # be done at what it will have shown.
 _PART = (0.25, 0.25, 0.5)
@@ -67,7 +65,7 @@ class _Open:
     left: int
     in_flight: int
     based: bool
-    cautious: bool
+    share: int  # what sizes are divided by, while beliefs are on trial
     groups: tuple[int, ...]
 
     def pieces(self, elements: int) -> int:
@@ -91,7 +89,7 @@ class Parallelism:
             return {}
         stages = _open(backlog, beliefs)
         seen = (
-            tuple((stage.name, stage.based, stage.cautious) for stage in stages),
+            tuple((stage.name, stage.based, stage.share) for stage in stages),
             tuple(beliefs.parallelism.items()),
             tuple((kind.name, kind.count) for kind in capacity.kinds),
         )
@@ -142,7 +140,7 @@ class Parallelism:
                 continue
             part = _PART[shown] if shown < len(_PART) and s > 1 else 1.0
             most = chunksize.largest(beliefs.about(stage.category), capacity, self._settings, s)
-            most = max(1, most // CAUTION if stage.cautious else most)
+            most = max(1, most // stage.share)
             elements = min(max(1, math.ceil(part * stage.left / s)), most)
             if part == 1.0:
                 # Where memory or groups make more tasks of it, no last wave of a few.
@@ -208,7 +206,7 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
                 left,
                 of_stage.in_flight_elements,
                 _based(about, left),
-                about.cautious > 0,
+                caution.first_share(about) if about.cautious else 1,
                 tuple(group.pending_elements for group in groups),
             )
         )

@@ -32,6 +32,7 @@ ALLOWED = {
     "environment": BASE | {"environment"},
     "journal": CORE | {"ledger"},
     "records": CORE | {"models", "ledger"},
+    "history": CORE | {"models", "pieces", "report", "history"},
     "tally": CORE | {"models", "records"},
     "report": CORE | {"models", "ledger", "records", "tally", "report"},
     "code": BASE,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from shaper.models.group import Model
 from shaper.models.line import Bins, Line, fit, with_observation
+from shaper.models.resource import Model
 
 
 def learn(rows: list[tuple[float, float]], bins: Bins | None = None) -> Bins:
