@@ -18,14 +18,14 @@ from shaper.errors import BadInput
 from shaper.history.place import Place, network_file_system
 from shaper.history.seen import Seen
 from shaper.history.subject import Subject, subjects_of
-from shaper.models.as_json import from_json, to_json
+from shaper.models.as_json import from_json, runs_from_json, runs_to_json, to_json
 from shaper.models.beliefs import Beliefs, CategoryBeliefs
 from shaper.types import Backlog, Capacity, Code, Observation, Shape, Stage, Task, Verdict
 
 if TYPE_CHECKING:
     from shaper.history.store import Found, Store
 
-BELIEFS = "beliefs"
+BELIEFS, PARALLELISM = "beliefs", "parallelism"
 # Reading and writing are given up after so long, whatever they wait for: a server, a file system.
 BOUND_S = 8.0
 # Of a category with more groups those that were seen in this run are kept, and others while there is room.
@@ -98,6 +98,9 @@ class Memory:
             documents = dict(self._new.get(category, {}))
             if (known := self._worth_keeping(category)) is not None:
                 documents[BELIEFS] = to_json(known)
+            runs = self._beliefs.parallelism.get(category)
+            if runs is not None and runs.last is not None:
+                documents[PARALLELISM] = runs_to_json(runs)
             observations, stage_runs = self._seen.rows(category, status)
             if documents or observations or stage_runs:
                 entries.append(Entry(subject, documents, observations, stage_runs))
@@ -203,5 +206,17 @@ def _with(beliefs: Beliefs, category: str, found: Found) -> Beliefs:
     if category not in known.categories:
         return beliefs
     known = known.remembered() if found.exact else known.doubtful()
-    dispatch_s = beliefs.dispatch_s or known.dispatch_s
-    return Beliefs({**beliefs.categories, category: known.categories[category]}, dispatch_s)
+    beliefs = replace(
+        beliefs,
+        categories={**beliefs.categories, category: known.categories[category]},
+        dispatch_s=beliefs.dispatch_s or known.dispatch_s,
+    )
+    # How other code scales is worth less than the probe that finds it out.
+    if PARALLELISM not in found.documents or not found.exact:
+        return beliefs
+    try:
+        runs = runs_from_json(found.documents[PARALLELISM])
+    except BadInput as error:
+        say(f"history: what it holds about the parallelism of {category!r} is ignored: {error}")
+        return beliefs
+    return replace(beliefs, parallelism={**beliefs.parallelism, category: runs})

@@ -15,8 +15,9 @@ from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from shaper.errors import BadInput
-from shaper.models.beliefs import Beliefs, CategoryBeliefs
+from shaper.models.beliefs import Beliefs, CategoryBeliefs, StageRuns
 from shaper.models.line import Bin, Line, bin_of
+from shaper.models.parallelism import ParallelismModel
 
 VERSION = 1
 
@@ -57,6 +58,27 @@ def from_json(document: object) -> Beliefs:
         version=decoded(int, document.get("observations", 0), "observations"),
         without=decoded(frozenset[str], document.get("without", []), "without"),
     )
+
+
+def runs_to_json(runs: StageRuns) -> dict[str, Any]:
+    """What the runs of a category's stages have shown about parallelism, as a document of JSON."""
+    return {"version": VERSION, "base_elements": runs.base_elements, "model": runs.model.to_json()}
+
+
+def runs_from_json(document: object) -> StageRuns:
+    """Return the runs of a document.
+
+    Raises:
+        BadInput: it is of another version, or no such document.
+    """
+    if not isinstance(document, Mapping):
+        raise BadInput(f"what is known about parallelism is an object, got {type(document).__name__}")
+    if document.get("version") != VERSION:
+        raise BadInput(f"version {document.get('version')!r} is not known here, only {VERSION}")
+    base, model = document.get("base_elements"), document.get("model")
+    if isinstance(base, bool) or not isinstance(base, int) or base < 1 or not isinstance(model, Mapping):
+        raise BadInput(f"a baseline of {base!r} elements and a model of type {type(model).__name__}")
+    return StageRuns(base, model=ParallelismModel.from_json(model))
 
 
 def encoded(value: Any) -> Any:

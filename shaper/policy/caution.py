@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shaper.models.group import GroupBeliefs
 
-# The first tasks of another group, or of what another run has shown, are this much smaller than what is believed suggests.
+# The first tasks of another group, or of what another run has shown, are this much smaller than what is believed.
 FIRST_SHARE = 4
 # And where that other run was about other code.
 _DOUBTED_SHARE = 16
