@@ -157,10 +157,10 @@ class Batch:
                 self._begin_anew()
             for folder in ("results", "logs", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
-            self._room = Room(base)
+            self._shipping, self._room = Shipping(base / "ship", self._delivery), Room(base)
             if self._system is None:
                 self._system = self._connect()
+            self._replies = Replies(base / "ship", self._system.block)
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
         self._shipping.open(stage, code)
