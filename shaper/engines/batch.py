@@ -19,6 +19,7 @@ from pathlib import Path
 
 from shaper.engines import forks, managers, password, ports
 from shaper.engines.delivery import Delivery
+from shaper.engines.logs import Logs
 from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
 from shaper.engines.room import Room
@@ -96,6 +97,7 @@ class Batch:
         self._system: BatchSystem | None = None
         self._shipping: Shipping
         self._replies: Replies
+        self._logs: Logs
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
         self._handed: dict[TaskId, float] = {}  # those that it has, and since when
@@ -155,9 +157,10 @@ class Batch:
             self._running = True
             if self._closed:
                 self._begin_anew()
-            for folder in ("results", "logs", "ship"):
+            for folder in ("results", "ship"):
                 (base / folder).mkdir(exist_ok=True)
             self._shipping, self._room = Shipping(base / "ship", self._delivery), Room(base)
+            self._logs = Logs(base / "logs")
             if self._system is None:
                 self._system = self._connect()
             self._replies = Replies(base / "ship", self._system.block)
@@ -355,9 +358,8 @@ class Batch:
             self._end_without_report(task, submitted_s, ended, reply)
             return
         report = reply.report
-        for ending, log in zip(("out", "err"), reply.logs, strict=True):
-            if log:
-                (self._base() / "logs" / f"{task.id}.{ending}").write_bytes(log)
+        self._logs.write(task.id, reply.logs)
+        self._logs.keep(task.id, report.outcome)
         ref = None
         if report.checksum is not None:
             place, stays = f"results/{task.id}.pkl", self._stays(task)
