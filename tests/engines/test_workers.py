@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from shaper.errors import BadInput, SiteError
 from shaper.workers import BATCHES, Plan, Site, command, script
 from shaper.workers.pool import Pool
+from shaper.workers.watch import Watched, ended
 from tests.conftest import ROOT
 from tests.engines.workers import free_port, needs_engine, until
 
@@ -67,6 +70,55 @@ def test_workers_are_started_for_the_manager_that_runs_and_ended(tmp_path: Path)
     assert "3000" in (tmp_path / "said").read_text()
     assert ((tmp_path / "home" / "password").stat().st_mode & 0o777) == 0o600
     assert shaper_workers("status").stderr == "no managers and no workers\n"
+
+
+def tarball(folder: Path) -> Path:
+    (folder / "environment.tar.gz").write_text("no tarball")
+    return folder / "environment.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (lambda folder: ("--password-file", str(folder / "none")), "couldn't load password from .*/none: No such file"),
+        (lambda folder: ("--environment", str(tarball(folder))), "not in gzip format"),
+        (lambda folder: ("--job-script-prologue", "exit 7"), "exit code 7"),
+    ],
+)
+def test_local_workers_that_end_at_once_are_named(
+    options: Callable[[Path], tuple[str, ...]], said: str, tmp_path: Path
+) -> None:
+    needs_engine("workqueue")
+    words = ["--manager", f"localhost:{free_port()}", "--engine", "workqueue", "--count", "2", *options(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "shaper", "workers", "start", *words],
+        env={**os.environ, "SHAPER_HOME": str(tmp_path / "home")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"shaper: 2 of 2 workers ended as soon as they were started: .*{said}.*\n", done.stderr.replace(" | ", " ")
+    ), done.stderr
+    assert not Pool.all(tmp_path / "home" / "workers")
+
+
+def test_a_worker_that_lives_is_not_waited_for(tmp_path: Path) -> None:
+    needs_engine("workqueue")
+    pool = Pool(f"localhost:{free_port()}", tmp_path)
+    watched: list[Watched] = []
+    pool.start(Plan("workqueue", pool.manager), 1, watched)
+    try:
+        assert ended(watched, most_s=300.0) == []
+        assert watched[0].up
+    finally:
+        assert pool.stop() == 1
+        for one in watched:
+            one.process.wait()
+            one.output.close()
 
 
 @pytest.mark.parametrize("batch", BATCHES)
