@@ -42,7 +42,11 @@ from shaper.types import (
     Task,
     TaskId,
 )
+from shaper.units import seconds_within
 
+# Workers are asked after half of it, in whole seconds.
+_LEAST_SILENT_S = 2
+_MOST_S = 10**7
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
@@ -89,7 +93,7 @@ class Batch:
         self.port = ports.of(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
-        self.silent_s = silent_s
+        self.silent_s = seconds_within(silent_s, "silent_s", _LEAST_SILENT_S, _MOST_S)
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
         self._delivery = Delivery.of(delivery, python, environment, x509_proxy, extra_input_files)
@@ -109,7 +113,7 @@ class Batch:
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
-        self._patience = Patience(grace_s)
+        self._patience = Patience(seconds_within(grace_s, "grace_s", 0, _MOST_S))
         self._room: Room
         self._short_told = False
         self._running = self._closed = False

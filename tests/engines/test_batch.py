@@ -210,6 +210,19 @@ def test_a_password_that_others_can_read_is_refused(name: str, tmp_path: Path) -
         MAKERS[name](password_file=secret)
 
 
+@pytest.mark.parametrize("option", ["grace_s", "silent_s"])
+@pytest.mark.parametrize("given", [-1, float("nan"), float("inf"), "60", None, True])
+def test_a_time_that_cannot_be_is_refused(given: Any, option: str, name: str) -> None:
+    with pytest.raises(BadInput, match=f"^{option} must be a number of seconds from [02] to .*, got {given!r}$"):
+        MAKERS[name](**{option: given})
+
+
+def test_a_worker_has_at_least_two_seconds_to_answer(name: str) -> None:
+    with pytest.raises(BadInput, match="silent_s must be"):
+        MAKERS[name](silent_s=1.9)
+    assert MAKERS[name](silent_s=2, grace_s=0).silent_s == 2.0
+
+
 @pytest.mark.parametrize("is_file", [True, False])
 def test_a_password_that_is_empty_is_refused(is_file: bool, name: str, tmp_path: Path) -> None:
     secret = tmp_path / "password"

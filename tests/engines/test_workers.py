@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -139,6 +140,22 @@ def test_every_batch_system_gets_cores_memory_and_the_command(batch: str) -> Non
     }.get(batch, [])
     assert all(line in text for line in wanted)
     assert ("--extra=1" in text) == (batch != "local")
+
+
+@pytest.mark.parametrize("text", ["long\n#SBATCH --exclusive", "long\r", "long\n", "long\x0bshort"])
+@pytest.mark.parametrize("option", [field.name for field in dataclasses.fields(Site)])
+def test_an_option_of_several_lines_is_refused(option: str, text: str) -> None:
+    given = ("fine", text) if option.startswith("job_") else text
+    with pytest.raises(BadInput, match=f"^{option} must be one line, got [^\n]*$"):
+        Site(**{option: given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["manager", "password_file", "environment"])
+def test_a_path_or_an_address_of_several_lines_is_refused(option: str) -> None:
+    wrong = "a\nb:9123" if option == "manager" else Path("/home/user/a\nb")
+    options: dict[str, object] = {"engine": "taskvine", "manager": "head:9123", option: wrong}
+    with pytest.raises(BadInput, match=f"^{option} must be one line"):
+        Plan(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
