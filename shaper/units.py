@@ -75,6 +75,17 @@ def parse_seconds(text: str | int | float, name: str = "time") -> float:
     return seconds
 
 
+def seconds_within(given: object, name: str, least_s: float, most_s: float) -> float:
+    """Return a number of seconds that lies between two others.
+
+    Raises:
+        BadInput: it is no number, or does not.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not least_s <= given <= most_s:
+        raise BadInput(f"{name} must be a number of seconds from {least_s:g} to {most_s:g}, got {given!r}")
+    return float(given)
+
+
 def show_mib(mib: float | None) -> str:
     """Return `850 MiB`, `2.1 GiB` or `?`."""
     if mib is None:

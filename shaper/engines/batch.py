@@ -19,6 +19,7 @@ from pathlib import Path
 
 from shaper.engines import forks, managers, password, ports
 from shaper.engines.delivery import Delivery
+from shaper.engines.logs import Logs
 from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
 from shaper.engines.room import Room
@@ -41,7 +42,11 @@ from shaper.types import (
     Task,
     TaskId,
 )
+from shaper.units import seconds_within
 
+# Workers are asked after half of it, in whole seconds.
+_LEAST_SILENT_S = 2
+_MOST_S = 10**7
 _CAPACITY_EVERY_S = 0.1
 # The batch system is given this share more than its workers hold, so that no slot waits for us.
 _BEYOND = 1 / 16
@@ -88,7 +93,7 @@ class Batch:
         self.port = ports.of(port)
         self.manager_name = manager_name
         self.password_file = password.of(password_file)
-        self.silent_s = silent_s
+        self.silent_s = seconds_within(silent_s, "silent_s", _LEAST_SILENT_S, _MOST_S)
         self.run_dir: Path | None = None
         self._made_dir: Path | None = None
         self._delivery = Delivery.of(delivery, python, environment, x509_proxy, extra_input_files)
@@ -96,6 +101,7 @@ class Batch:
         self._system: BatchSystem | None = None
         self._shipping: Shipping
         self._replies: Replies
+        self._logs: Logs
         self._flying: dict[TaskId, tuple[Task, float]] = {}
         self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
         self._handed: dict[TaskId, float] = {}  # those that it has, and since when
@@ -107,7 +113,7 @@ class Batch:
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
-        self._patience = Patience(grace_s)
+        self._patience = Patience(seconds_within(grace_s, "grace_s", 0, _MOST_S))
         self._room: Room
         self._short_told = False
         self._running = self._closed = False
@@ -155,12 +161,13 @@ class Batch:
             self._running = True
             if self._closed:
                 self._begin_anew()
-            for folder in ("results", "logs", "ship"):
+            for folder in ("results", "ship"):
                 (base / folder).mkdir(exist_ok=True)
-            self._shipping, self._replies = Shipping(base / "ship", self._delivery), Replies(base / "ship")
-            self._room = Room(base)
+            self._shipping, self._room = Shipping(base / "ship", self._delivery), Room(base)
+            self._logs = Logs(base / "logs")
             if self._system is None:
                 self._system = self._connect()
+            self._replies = Replies(base / "ship", self._system.block)
             self._manager = self._announced(self._system.port)
             managers.write(self._manager)
         self._shipping.open(stage, code)
@@ -355,9 +362,8 @@ class Batch:
             self._end_without_report(task, submitted_s, ended, reply)
             return
         report = reply.report
-        for ending, log in zip(("out", "err"), reply.logs, strict=True):
-            if log:
-                (self._base() / "logs" / f"{task.id}.{ending}").write_bytes(log)
+        self._logs.write(task.id, reply.logs)
+        self._logs.keep(task.id, report.outcome)
         ref = None
         if report.checksum is not None:
             place, stays = f"results/{task.id}.pkl", self._stays(task)

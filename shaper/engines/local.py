@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from shaper.engines.logs import Logs
 from shaper.engines.surroundings import surroundings
 from shaper.engines.translate import observed, pickled
 from shaper.errors import BadInput, Damaged, SiteError, Stalled
@@ -83,6 +84,7 @@ class Local:
         self._running: dict[TaskId, tuple[Task, float, float, str]] = {}  # submitted, started, worker
         self._ended: list[Observation | ResultLost] = []
         self._results: dict[TaskId, ResultRef] = {}
+        self._logs: Logs | None = None
         self._closed = False
 
     @property
@@ -99,13 +101,15 @@ class Local:
         elif self._surroundings is None:
             self._surroundings = surroundings()
         base = self._base()
-        for folder in ("results", "logs", "sandbox"):
+        for folder in ("results", "sandbox"):
             (base / folder).mkdir(exist_ok=True)
+        if self._logs is None:
+            self._logs = Logs(base / "logs")
         self._pool.open(stage, code.payload)
 
     def _begin_anew(self) -> None:
         """The same engine object in a second run; where it is lasting, with what is loaded already."""
-        self._closed, self._start_s = False, time.monotonic()
+        self._closed, self._start_s, self._logs = False, time.monotonic(), None
         for kept in (self._results, self._queue, self._running, self._ended):
             kept.clear()
         if self._takes_what_is_there:
@@ -212,6 +216,8 @@ class Local:
         if report.disk_full:
             raise SiteError(f"{report.detail}: make room in {self._base()} and run again, what is done is kept")
         self._take(task.resources, -1)
+        if self._logs is not None:
+            self._logs.keep(task.id, report.outcome)
         ref = None
         if report.checksum is not None:
             place = f"results/{task.id}.pkl"

@@ -16,7 +16,7 @@ from pathlib import Path
 from shaper.types import Merge, Task, TaskId
 from shaper.units import MIB
 
-# What a task brings back besides its result: the reply, the ends of what it printed, its lines in journal and records.
+# What a task brings back besides its result: the reply, what it printed, its lines in journal and records.
 _BESIDES = 2**18
 # The run stops where less than so many times the largest result that is expected is left.
 _LEFT = 2

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from shaper.types import Resources, WorkerKind
 
+UNNAMED = "?"  # a worker's host that the batch system does not name
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -50,6 +52,7 @@ class Ended:
 
     Args:
         name: of the job.
+        worker: its host and its address, as `host/address`.
         fault: why there is no reply, in the batch system's words; empty where the command ran.
         code: exit code of the command.
         said: what the command printed.
@@ -64,6 +67,11 @@ class Ended:
     said: str = ""
     fault: str = ""
     inputs_gone: bool = False
+
+    @property
+    def host(self) -> str:
+        """Of the worker, by the name that the batch system knows it under."""
+        return self.worker.partition("/")[0]
 
 
 class BatchSystem(Protocol):
@@ -98,6 +106,9 @@ class BatchSystem(Protocol):
 
     def dismiss(self, count: int) -> int:
         """Tell up to so many idle workers to end; never one that has a job. Return how many were told."""
+
+    def block(self, host: str) -> None:
+        """Give no more jobs to the workers of a host; those that they have go on."""
 
     def empty(self) -> bool:
         """Whether it has no jobs, those that were cancelled included."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from shaper.engines import debian
 from shaper.engines.batch import Batch
-from shaper.engines.system import BatchSystem, Ended, File, Job, kinds_of, share_out, worker_counts
+from shaper.engines.system import UNNAMED, BatchSystem, Ended, File, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -111,6 +111,8 @@ class _Manager:
         self._connected_at: tuple[int, ...] = ()
         self._seen: tuple[int, ...] = ()
         self._kinds: tuple[WorkerKind, ...] = ()
+        self._blocked: set[str] = set()
+        self._blocked_cores = 0
 
     def submit(self, job: Job) -> None:
         given = job.resources
@@ -179,7 +181,7 @@ class _Manager:
         loaded_s = task.get_metric("time_when_commit_end") / 1e6
         return Ended(
             name,
-            f"{task.hostname or '?'}/{task.addrport or '?'}",
+            f"{task.hostname or UNNAMED}/{task.addrport or UNNAMED}",
             (sent_s, max(sent_s, loaded_s) + ran_s),
             int(task.exit_code),
             task.std_output or "",
@@ -239,20 +241,28 @@ class _Manager:
         counts = worker_counts(stats)
         if counts != self._seen or not self._kinds:
             self._seen, self._kinds = counts, self._summary()
-        free = max(0, int(stats.total_cores) - int(stats.committed_cores))
+        free = max(0, int(stats.total_cores) - self._blocked_cores - int(stats.committed_cores))
         return share_out(self._kinds, free), int(stats.tasks_waiting)
 
     def _summary(self) -> tuple[WorkerKind, ...]:
         found: dict[tuple[int, int, int], int] = {}
+        self._blocked_cores = 0
         for row in self._manager.status("workers"):
             key = int(row["cores_total"]), int(row["memory_total"]), int(row["disk_total"])
-            if key[0] > 0:
+            if row["hostname"] in self._blocked:
+                self._blocked_cores += key[0]
+            elif key[0] > 0:
                 found[key] = found.get(key, 0) + 1
         return kinds_of(found)
 
     def dismiss(self, count: int) -> int:
         # Asked for none it would end all.
         return int(self._manager.workers_shutdown(count)) if count > 0 else 0
+
+    def block(self, host: str) -> None:
+        self._manager.block_host(host)
+        self._blocked.add(host)
+        self._kinds = ()
 
     def empty(self) -> bool:
         return bool(self._manager.empty())

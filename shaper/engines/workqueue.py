@@ -10,7 +10,7 @@ from typing import Any
 
 from shaper.engines import debian
 from shaper.engines.batch import Batch
-from shaper.engines.system import BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
+from shaper.engines.system import UNNAMED, BatchSystem, Ended, Job, kinds_of, share_out, worker_counts
 from shaper.errors import EngineMissing, SiteError
 from shaper.monitor import remote
 from shaper.types import WorkerKind
@@ -137,7 +137,7 @@ class _Queue:
             fault = f"Work Queue says {_RESULTS.get(code, task.result_str)}"
         return Ended(
             name,
-            f"{task.hostname or '?'}/{task.host or '?'}",
+            f"{task.hostname or UNNAMED}/{task.host or UNNAMED}",
             (task.send_input_start / 1e6, task.execute_cmd_finish / 1e6),
             int(task.return_status),
             task.output or "",
@@ -202,6 +202,10 @@ class _Queue:
     def dismiss(self, count: int) -> int:
         # Asked for none it would end all.
         return int(self._queue.shutdown_workers(count)) if count > 0 else 0
+
+    def block(self, host: str) -> None:
+        # Draining them, which would end them too, crashes: it reads where no worker is.
+        self._queue.block_host(host)
 
     def empty(self) -> bool:
         return bool(self._queue.empty())

@@ -61,7 +61,7 @@ def main(tag: str, idle_s: str) -> int:
         if int.from_bytes(credentials[4:8], sys.byteorder) != posix.getuid():
             return _refused("the warm server belongs to another user")
         try:
-            connection.sendall(here.encode() + b"\n")
+            connection.sendall(_bytes(here) + b"\n")
             if not connection.recv(1):
                 continue  # it was leaving
         except OSError:
@@ -100,8 +100,7 @@ def _stat(pid: int) -> tuple[str, int, str]:
 
 def _launch(here: str, address: str, worker: int, idle_s: str) -> str:
     """Start the server and wait until it listens, or has found another that does; return what went wrong, or ''."""
-    home = f"{here.rpartition('/')[0]}/shaper-server-{posix.getpid()}"
-    posix.mkdir(home, 0o700)
+    home = _home(f"{here.rpartition('/')[0]}/shaper-server-{posix.getpid()}")
     package = home + "/shaper.zip"
     _copy("shaper.zip", package)
     reader, writer = posix.pipe()
@@ -130,11 +129,29 @@ def _launch(here: str, address: str, worker: int, idle_s: str) -> str:
         said += part
 
 
+def _home(stem: str) -> str:
+    """A new directory: a server that was killed has left its own."""
+    number = 0
+    while True:
+        home = f"{stem}-{number}"
+        try:
+            posix.mkdir(home, 0o700)
+        except FileExistsError:
+            number += 1
+        else:
+            return home
+
+
 def _environment(package: str) -> dict[bytes, bytes]:
     found = dict(posix.environ)
     path = found.get(b"PYTHONPATH", b"")
-    found[b"PYTHONPATH"] = package.encode() + (b":" + path if path else b"")
+    found[b"PYTHONPATH"] = _bytes(package) + (b":" + path if path else b"")
     return found
+
+
+def _bytes(path: str) -> bytes:
+    """What `os.fsencode` does, which is slow to import."""
+    return path.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 def _copy(source: str, target: str) -> None:

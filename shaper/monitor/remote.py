@@ -54,7 +54,7 @@ class Reply:
         report: as the supervisor gave it; None where the call could not be started.
         fault: why it could not be started; then `kind` is `versions`, `code` or `site`. Or `room`: its result of
             `bytes_wanted` is larger than what there is room for.
-        logs: the ends of standard output and standard error.
+        logs: standard output and standard error, cut.
         warming_s: how long the call had to wait until its worker's server had loaded everything.
     """
 

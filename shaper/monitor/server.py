@@ -125,10 +125,11 @@ def receive(control: socket.socket) -> tuple[tuple[object, ...] | None, list[int
     """Receive one message and the file descriptors that came with it; None when the other side is gone."""
     try:
         header, fds, _, _ = socket.recv_fds(control, 8, 1)
-        while header and len(header) < 8:
-            header += control.recv(8 - len(header))
-        if not header:
-            return None, []
+        while len(header) < 8:
+            part = control.recv(8 - len(header)) if header else b""
+            if not part:
+                return None, fds
+            header += part
         size = int.from_bytes(header, "big")
         data = bytearray()
         while len(data) < size:

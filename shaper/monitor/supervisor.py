@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn
 
-from shaper.monitor import child, sample
+from shaper.monitor import child, logs, sample
 from shaper.monitor import result as results
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.child import Functions, Note
@@ -33,7 +33,7 @@ _SHORTEST_S, _LONGEST_S = 0.002, 0.02
 _DISK_EVERY_S, _CPU_EVERY_S, _PSS_EVERY_S = 0.03, 0.2, 0.01
 _PSS_COST_SHARE = 5  # proportional sizes are read at most a fifth of the time
 _KILL_DEADLINE_S = 5.0
-_STDERR_LINES = 8
+_STDERR_LINES, _STDERR_BYTES = 8, 4000
 
 _DELETED = " (deleted)"
 
@@ -225,13 +225,13 @@ class _Attempt:
         return exact
 
     def _look_at_disk(self, sandbox: Path, pids: list[int]) -> None:
-        """The sandbox, and what the task has open for writing elsewhere, or had when it was last looked at."""
+        """The sandbox, logs, and what the task has open for writing elsewhere, or had when it was last looked at."""
         now, started_s = time.monotonic(), time.thread_time()
         for inode, (path, size_bytes) in sample.open_for_writing(pids).items():
             counted = path.startswith(str(sandbox)) and not path.endswith(_DELETED)
             if not counted and not path.startswith((self.call.result_path, self.call.log_stem)):
                 self._written[inode] = path, size_bytes
-        elsewhere = 0
+        elsewhere = logs.disk_bytes(self.call.log_stem)
         for inode, (path, size_bytes) in self._written.items():
             try:
                 status = os.stat(path)  # noqa: PTH116
@@ -333,22 +333,16 @@ class _Attempt:
             Path(path).unlink(missing_ok=True)
 
     def _keep_logs(self) -> str:
-        """Remove empty logs; return the end of standard error."""
-        tail = ""
-        for ending in ("out", "err"):
-            path = f"{self.call.log_stem}.{ending}"
-            try:
-                size = os.stat(path).st_size  # noqa: PTH116
-                if size == 0:
-                    os.unlink(path)  # noqa: PTH108
-                elif ending == "err":
-                    with open(path, "rb") as file:  # noqa: PTH123
-                        file.seek(max(0, size - 4000))
-                        lines = file.read().decode(errors="replace").rstrip().splitlines()
-                        tail = "\n".join(lines[-_STDERR_LINES:])
-            except FileNotFoundError:
-                continue
-        return tail
+        """Cut logs, remove empty ones; return the end of standard error."""
+        both = logs.paths(self.call.log_stem)
+        for path in both:
+            if not logs.cut(path):
+                path.unlink(missing_ok=True)
+        try:
+            said = both[1].read_bytes()[-_STDERR_BYTES:]
+        except FileNotFoundError:
+            return ""
+        return "\n".join(said.decode(errors="replace").rstrip().splitlines()[-_STDERR_LINES:])
 
 
 def _kill(pid: int) -> None:

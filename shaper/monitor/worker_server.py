@@ -25,13 +25,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from shaper.errors import ShaperError
-from shaper.monitor import remote, versions
+from shaper.monitor import logs, remote, versions
 from shaper.monitor.call import Call, CallReport
 from shaper.monitor.pool import Place, Pool
 from shaper.monitor.remote import RemoteCall, Reply
 
 _HELLO_S = 5.0
-_LOG_BYTES = 2**16
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -312,15 +311,15 @@ def _absolute(wanted: RemoteCall, folder: Path, name: str) -> Call:
 
 
 def _logs(folder: Path) -> tuple[bytes, bytes]:
-    def end(path: Path) -> bytes:
+    def read(path: Path) -> bytes:
+        logs.cut(path)  # its supervisor may have been killed before it did
         try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _LOG_BYTES))
-                return file.read()
+            return path.read_bytes()
         except OSError:
             return b""
 
-    return end(folder / f"{remote.LOG}.out"), end(folder / f"{remote.LOG}.err")
+    out, err = logs.paths(folder / remote.LOG)
+    return read(out), read(err)
 
 
 def _leave(number: int, frame: object) -> None:

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from shaper.engines import managers, password
-from shaper.errors import BadInput
+from shaper.errors import BadInput, SiteError
 from shaper.policy.scaling import Bounds
 from shaper.units import parse_mib, parse_seconds, show_mib
-from shaper.workers import scalers
+from shaper.workers import scalers, watch
 from shaper.workers.plan import Plan, Site, script
 from shaper.workers.pool import Pool, too_many
 from shaper.workers.scaler import Scaler
@@ -120,9 +120,18 @@ def start(  # the words of dask-jobqueue
         raise BadInput(f"count must be at least 1, got {count}")
     pool = Pool(plan.manager)
     _warn(plan, count + len(pool.alive()))
-    started = pool.start(plan, count)
-    what = f"{len(started)} worker{'s' if len(started) > 1 else ''}"
-    print(f"started {what} of {plan.cores} cores and {show_mib(plan.memory_mib)} for {plan.manager}", file=sys.stderr)
+    watched: list[watch.Watched] = []
+    pool.start(plan, count, watched)
+    ended = watch.ended(watched)
+    if len(ended) < count:
+        what = f"{count - len(ended)} worker{'s' if count - len(ended) > 1 else ''}"
+        print(
+            f"started {what} of {plan.cores} cores and {show_mib(plan.memory_mib)} for {plan.manager}", file=sys.stderr
+        )
+    if ended:
+        pool.alive()  # forgets them
+        reasons = " | ".join(dict.fromkeys(one.why for one in ended))
+        raise SiteError(f"{len(ended)} of {count} workers ended as soon as they were started: {reasons}")
 
 
 def _warn(plan: Plan, count: int) -> None:

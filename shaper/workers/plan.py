@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from shaper.errors import BadInput
@@ -36,6 +36,12 @@ class Site:
     job_script_prologue: Sequence[str] = ()
     local_directory: str | None = None
     log_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            given = getattr(self, field_.name)
+            for text in (given,) if isinstance(given, str) else given or ():
+                _one_line(field_.name, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,23 @@ class Plan:
         is_address = host and port.isdigit() and 0 < int(port) <= _MOST_PORT
         if not (is_address or (port and not colon)):
             raise BadInput(f"manager {self.manager!r} is neither HOST:PORT nor a name")
+        for name, text in (
+            ("manager", self.manager),
+            ("password_file", self.password_file),
+            ("environment", self.environment),
+        ):
+            _one_line(name, str(text))
         if self.idle_s < 1:
             raise BadInput(f"workers end after a second without work at the earliest, got {self.idle_s}")
         if re.search(r"\s", self.site.local_directory or ""):
             # They hand it to a shell as it is, and end at once.
             raise BadInput(f"workers cannot use a local directory with blanks, got {self.site.local_directory!r}")
+
+
+def _one_line(name: str, text: str) -> None:
+    """Every option becomes a part of a line of a script; what follows a line break there would be run, or be obeyed."""
+    if text.splitlines() not in ([], [text]) or "\0" in text:
+        raise BadInput(f"{name} must be one line, got {text!r}; what may be given several times takes a line each time")
 
 
 def command(plan: Plan) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from shaper.errors import SiteError
 from shaper.units import show_mib
 from shaper.workers import batch as batches
 from shaper.workers.plan import PROGRAMS, Plan, script
+from shaper.workers.watch import Watched
 
 _END_S = 10.0
 
@@ -92,8 +94,11 @@ class Pool:
         except FileNotFoundError:
             return []
 
-    def start(self, plan: Plan, count: int) -> list[Started]:
+    def start(self, plan: Plan, count: int, watch: list[Watched] | None = None) -> list[Started]:
         """Start so many workers more; return them.
+
+        Args:
+            watch: local ones are added, for a look at how they begin.
 
         Raises:
             SiteError: the worker's program or the batch system is not there, or refuses.
@@ -101,8 +106,8 @@ class Pool:
         new: list[Started] = []
         with self._held() as known:
             try:
-                start = _start_local if plan.batch == "local" else self._submit
-                new.extend(start(plan) for _ in range(count))
+                local = plan.batch == "local"
+                new.extend(_start_local(plan, watch) if local else self._submit(plan) for _ in range(count))
             finally:
                 known += new  # also those before one that was refused
         return new
@@ -170,7 +175,7 @@ def _found(workers: Sequence[Started], *, running: bool) -> list[Started]:
     return [one for one in workers if one.job in found]
 
 
-def _start_local(plan: Plan) -> Started:
+def _start_local(plan: Plan, watch: list[Watched] | None) -> Started:
     program = PROGRAMS[plan.engine]
     if shutil.which(program) is None:
         raise SiteError(
@@ -179,13 +184,17 @@ def _start_local(plan: Plan) -> Started:
     where = plan.site.local_directory
     if where is not None and not Path(where).is_dir():
         raise SiteError(f"workers cannot start in {where}: it is no directory")
+    # Without a name: it is gone when the worker and those who watch it are.
+    output = tempfile.TemporaryFile() if watch is not None else None  # noqa: SIM115  # others read it
     process = subprocess.Popen(
         ["/bin/sh", "-c", script(plan)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    if watch is not None and output is not None:
+        watch.append(Watched(process, output))
     return Started("local", str(process.pid), plan.cores, plan.memory_mib, started_at(process.pid) or "")
 
 

@@ -103,6 +103,21 @@ def test_what_a_task_prints_is_kept(engine: Batch, worker: Worker) -> None:
     assert (engine.run_dir / "logs" / "1.1.out").read_text() == "heard\n"
 
 
+def test_a_task_that_prints_without_end_brings_back_the_beginning_and_the_end(engine: Batch, worker: Worker) -> None:
+    def say() -> None:
+        for number in range(10**5):
+            print("line", number)
+
+    engine.submit(task(1, say))
+    assert seen(engine, 1)[0].outcome is Outcome.DONE
+    assert engine.run_dir is not None
+    kept = (engine.run_dir / "logs" / "1.1.out").read_text()
+    assert kept.startswith("line 0\n")
+    assert kept.endswith("line 99999\n")
+    assert " bytes are left out ..." in kept
+    assert len(kept) <= 2**16
+
+
 def test_other_versions_on_a_worker_are_named_before_anything_runs(engine: Batch, worker: Worker) -> None:
     path, stage, needed = engine._shipping._codes["s"]
     engine._shipping._codes["s"] = path, stage, {**needed, "numpy": "0.0.1", "no-such-thing": "1"}
@@ -193,6 +208,19 @@ def test_a_password_that_others_can_read_is_refused(name: str, tmp_path: Path) -
     secret.chmod(0o644)
     with pytest.raises(BadInput, match="can be read by others: chmod 600"):
         MAKERS[name](password_file=secret)
+
+
+@pytest.mark.parametrize("option", ["grace_s", "silent_s"])
+@pytest.mark.parametrize("given", [-1, float("nan"), float("inf"), "60", None, True])
+def test_a_time_that_cannot_be_is_refused(given: Any, option: str, name: str) -> None:
+    with pytest.raises(BadInput, match=f"^{option} must be a number of seconds from [02] to .*, got {given!r}$"):
+        MAKERS[name](**{option: given})
+
+
+def test_a_worker_has_at_least_two_seconds_to_answer(name: str) -> None:
+    with pytest.raises(BadInput, match="silent_s must be"):
+        MAKERS[name](silent_s=1.9)
+    assert MAKERS[name](silent_s=2, grace_s=0).silent_s == 2.0
 
 
 @pytest.mark.parametrize("is_file", [True, False])

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import cloudpickle
 import pytest
 
 from shaper.engines import Local
+from shaper.engines.logs import Logs
 from shaper.errors import Damaged, Stalled, UserError
 from shaper.types import (
     Cancel,
@@ -305,6 +307,30 @@ def test_output_is_kept_and_the_end_of_standard_error_shown(bench: Bench) -> Non
     seen = bench.run(talk)
     assert "last words" in seen.detail
     assert (bench.folder / "logs" / f"{seen.task.id}.err").read_text() == "last words\n"
+
+
+def test_what_is_printed_counts_as_disk_and_is_cut_at_the_end(bench: Bench) -> None:
+    def talk(chunk: Chunk) -> int:
+        print("first words")
+        while True:
+            print("on and on" * 1000)
+
+    seen = bench.run(talk, disk_mib=5)
+    assert seen.outcome is Outcome.OUT_OF_DISK
+    assert seen.usage is not None
+    assert seen.usage.disk_mib is not None
+    assert seen.usage.disk_mib > 5
+    kept = (bench.folder / "logs" / f"{seen.task.id}.out").read_bytes()
+    assert kept.startswith(b"first words\n")
+    assert b" bytes are left out ..." in kept
+    assert len(kept) <= 2**16
+
+
+def test_logs_are_bounded_over_a_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shaper.engines.local.Logs", partial(Logs, most_bytes=3 * 4096))
+    for _ in range(4):
+        bench.run(lambda chunk: print("said"))
+    assert [path.name for path in sorted((bench.folder / "logs").iterdir())] == ["1.2.out", "1.3.out", "1.4.out"]
 
 
 def test_skipped_spans_travel(bench: Bench) -> None:

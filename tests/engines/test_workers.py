@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from shaper.errors import BadInput, SiteError
 from shaper.workers import BATCHES, Plan, Site, command, script
 from shaper.workers.pool import Pool
+from shaper.workers.watch import Watched, ended
 from tests.conftest import ROOT
 from tests.engines.workers import free_port, needs_engine, until
 
@@ -69,6 +73,55 @@ def test_workers_are_started_for_the_manager_that_runs_and_ended(tmp_path: Path)
     assert shaper_workers("status").stderr == "no managers and no workers\n"
 
 
+def tarball(folder: Path) -> Path:
+    (folder / "environment.tar.gz").write_text("no tarball")
+    return folder / "environment.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (lambda folder: ("--password-file", str(folder / "none")), "couldn't load password from .*/none: No such file"),
+        (lambda folder: ("--environment", str(tarball(folder))), "not in gzip format"),
+        (lambda folder: ("--job-script-prologue", "exit 7"), "exit code 7"),
+    ],
+)
+def test_local_workers_that_end_at_once_are_named(
+    options: Callable[[Path], tuple[str, ...]], said: str, tmp_path: Path
+) -> None:
+    needs_engine("workqueue")
+    words = ["--manager", f"localhost:{free_port()}", "--engine", "workqueue", "--count", "2", *options(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "shaper", "workers", "start", *words],
+        env={**os.environ, "SHAPER_HOME": str(tmp_path / "home")},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf"shaper: 2 of 2 workers ended as soon as they were started: .*{said}.*\n", done.stderr.replace(" | ", " ")
+    ), done.stderr
+    assert not Pool.all(tmp_path / "home" / "workers")
+
+
+def test_a_worker_that_lives_is_not_waited_for(tmp_path: Path) -> None:
+    needs_engine("workqueue")
+    pool = Pool(f"localhost:{free_port()}", tmp_path)
+    watched: list[Watched] = []
+    pool.start(Plan("workqueue", pool.manager), 1, watched)
+    try:
+        assert ended(watched, most_s=300.0) == []
+        assert watched[0].up
+    finally:
+        assert pool.stop() == 1
+        for one in watched:
+            one.process.wait()
+            one.output.close()
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 def test_every_batch_system_gets_cores_memory_and_the_command(batch: str) -> None:
     site = Site("long", "physics", "04:00:00", ("--extra=1",), ("module load python",))
@@ -87,6 +140,22 @@ def test_every_batch_system_gets_cores_memory_and_the_command(batch: str) -> Non
     }.get(batch, [])
     assert all(line in text for line in wanted)
     assert ("--extra=1" in text) == (batch != "local")
+
+
+@pytest.mark.parametrize("text", ["long\n#SBATCH --exclusive", "long\r", "long\n", "long\x0bshort"])
+@pytest.mark.parametrize("option", [field.name for field in dataclasses.fields(Site)])
+def test_an_option_of_several_lines_is_refused(option: str, text: str) -> None:
+    given = ("fine", text) if option.startswith("job_") else text
+    with pytest.raises(BadInput, match=f"^{option} must be one line, got [^\n]*$"):
+        Site(**{option: given})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["manager", "password_file", "environment"])
+def test_a_path_or_an_address_of_several_lines_is_refused(option: str) -> None:
+    wrong = "a\nb:9123" if option == "manager" else Path("/home/user/a\nb")
+    options: dict[str, object] = {"engine": "taskvine", "manager": "head:9123", option: wrong}
+    with pytest.raises(BadInput, match=f"^{option} must be one line"):
+        Plan(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ class Worker:
         more: tuple[str, ...] = ("--single-shot",),
         environment: Mapping[str, str] | None = None,
         secret: Path | None = None,
+        under: tuple[str, ...] = (),
     ) -> None:
         self.program, self.port, self.cores, self.memory_mib, self.more = program, port, cores, memory_mib, more
         self.folder = folder / f"worker-{os.urandom(3).hex()}"
@@ -75,7 +76,7 @@ class Worker:
         options = ["--cores", str(cores), "--memory", str(memory_mib), "--disk", "4000", "-s", str(self.folder)]
         options += ["-d", "all", "-o", str(self.log), "-i", "1", "-b", "2", "--password", str(secret or password.of())]
         self.process = subprocess.Popen(
-            [shutil.which(program) or program, *options, *more, "localhost", str(port)],
+            [*under, shutil.which(program) or program, *options, *more, "localhost", str(port)],
             env=environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,

@@ -17,12 +17,14 @@ import pytest
 import shaper
 from shaper.errors import Incomplete
 from shaper.history import connect, memory
-from shaper.history.memory import BELIEFS, Memory
+from shaper.history.memory import BELIEFS, PARALLELISM, Memory
 from shaper.history.place import Place
 from shaper.history.store import Store
 from shaper.models import Beliefs
+from shaper.models.as_json import to_json
 from tests.conftest import ROOT, needs
 from tests.history.rows import entry, subject
+from tests.unit.factories import seen, task
 
 OPTIONS: dict[str, Any] = {"cores": 1, "memory": "1GB", "progress": False}
 DATASET = {"a": 40_000, "b": 40_000}
@@ -54,6 +56,11 @@ def first(result: shaper.Result) -> tuple[int, str]:
     rows = [row for row in result.report.timeline if row["work"] == "process"]
     row = min(rows, key=lambda row: (row["submitted_s"], row["id"]))
     return row["elements"], row["reason"]
+
+
+def cold_beliefs() -> Beliefs:
+    """What one attempt has shown."""
+    return Beliefs().updated(seen(task()))
 
 
 @pytest.fixture(autouse=True)
@@ -191,6 +198,39 @@ def test_models_of_other_kinds_have_their_place(tmp_path: Path) -> None:
     assert two.documents == {("processing", "parallelism"): {"version": 1, "p": 0.9}}
 
 
+def test_what_runs_have_shown_about_parallelism_is_handed_on_to_the_same_code(
+    tmp_path: Path, recalled: list[Beliefs | None]
+) -> None:
+    policy = shaper.policy.Adaptive
+    cold = run(tmp_path, policy=policy(goal="cost"))
+    shown = cold.beliefs.parallelism["processing"]
+    assert shown.model.runs
+    run(tmp_path, policy=policy(goal="cost"))
+    found = recalled[-1]
+    assert found is not None
+    assert found.parallelism["processing"].base_elements == shown.base_elements == 80_000
+    assert found.parallelism["processing"].model == shown.model
+    run(tmp_path, process=other, policy=policy(goal="cost"))
+    found = recalled[-1]
+    assert found is not None
+    assert found.categories
+    assert not found.parallelism
+
+
+def test_a_model_that_makes_no_sense_is_ignored_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = Store(Place(tmp_path / "h.sqlite"))
+    kept = Memory(known, {"processing": subject()}, {}, "local")
+    kept.keep("processing", PARALLELISM, {"version": 1, "base_elements": 0, "model": {}})
+    kept.keep("processing", BELIEFS, to_json(cold_beliefs()))
+    kept.end("done")
+    found = Memory(known, {"processing": subject()}, {}, "local").recall()
+    assert found is not None
+    assert not found.parallelism
+    assert "the parallelism of 'processing' is ignored: a baseline of 0 elements" in capsys.readouterr().err
+
+
 # -- when it is used --
 
 
@@ -272,7 +312,7 @@ def test_beliefs_that_make_no_sense_are_ignored_with_one_line(
 ) -> None:
     run(tmp_path)
     with sqlite3.connect(tmp_path / "h.sqlite") as connection:
-        bodies = [row[0] for row in connection.execute("SELECT body FROM documents")]
+        bodies = [row[0] for row in connection.execute("SELECT body FROM documents WHERE kind = ?", (BELIEFS,))]
         for body in bodies:
             later = json.dumps({**json.loads(body), "version": 99})
             connection.execute("UPDATE documents SET body = ? WHERE body = ?", (later, body))
