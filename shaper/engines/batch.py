@@ -12,7 +12,6 @@ import shutil
 import socket
 import tempfile
 import time
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,12 @@ from pathlib import Path
 from shaper.engines import forks, managers, password, ports
 from shaper.engines.delivery import Delivery
 from shaper.engines.logs import Logs
-from shaper.engines.patience import Patience, holds
 from shaper.engines.replies import Replies
 from shaper.engines.room import Room
 from shaper.engines.shipping import Shipping
 from shaper.engines.system import BatchSystem, Ended, File, Job
 from shaper.engines.translate import observed, pickled
+from shaper.engines.waiting import Waiting
 from shaper.errors import BadInput, Damaged
 from shaper.monitor import result as results
 from shaper.monitor.remote import Reply
@@ -48,8 +47,6 @@ from shaper.units import seconds_within
 _LEAST_SILENT_S = 2
 _MOST_S = 10**7
 _CAPACITY_EVERY_S = 0.1
-# The batch system is given this share more than its workers hold, so that no slot waits for us.
-_BEYOND = 1 / 16
 # So often the batch system is asked, each time for up to a second, whether what was taken back has ended.
 _TRIES = 3
 
@@ -103,9 +100,7 @@ class Batch:
         self._replies: Replies
         self._logs: Logs
         self._flying: dict[TaskId, tuple[Task, float]] = {}
-        self._queue: dict[TaskId, Task] = {}  # those that the batch system has not got yet
-        self._handed: dict[TaskId, float] = {}  # those that it has, and since when
-        self._held = [0, 0]  # cores and MiB of those that it has
+        self._waiting = Waiting(seconds_within(grace_s, "grace_s", 0, _MOST_S))
         self._number = 0
         self._ended: list[Observation | ResultLost] = []
         self._results: dict[TaskId, ResultRef] = {}
@@ -113,9 +108,7 @@ class Batch:
         self._manager: managers.Manager
         self._capacity: Capacity | None = None
         self._capacity_s = 0.0
-        self._patience = Patience(seconds_within(grace_s, "grace_s", 0, _MOST_S))
         self._room: Room
-        self._short_told = False
         self._running = self._closed = False
         forks.inherited(self)
 
@@ -165,6 +158,7 @@ class Batch:
                 (base / folder).mkdir(exist_ok=True)
             self._shipping, self._room = Shipping(base / "ship", self._delivery), Room(base)
             self._logs = Logs(base / "logs")
+            self._waiting.begin(self._room)
             if self._system is None:
                 self._system = self._connect()
             self._replies = Replies(base / "ship", self._system.block)
@@ -175,7 +169,6 @@ class Batch:
     def _begin_anew(self) -> None:
         """The same engine object in a second run; where it is lasting, with the workers that it has."""
         self._start_s, self._capacity = time.time(), None
-        self._patience = Patience(self._patience.grace_s)
         self._results.clear()
         self._kept.clear()
         self._ended.clear()
@@ -197,63 +190,23 @@ class Batch:
         now_s = time.monotonic()
         if self._capacity is None or now_s - self._capacity_s > _CAPACITY_EVERY_S:
             kinds, waiting = self.system.workers()
-            self._capacity, self._capacity_s = Capacity(kinds, waiting, self._patience.grace_s), now_s
-        return replace(self._capacity, waiting=self._capacity.waiting + len(self._queue))
+            self._capacity, self._capacity_s = Capacity(kinds, waiting, self._waiting.patience.grace_s), now_s
+        return replace(self._capacity, waiting=self._capacity.waiting + len(self._waiting))
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def submit(self, task: Task) -> None:
-        """Queue a task. The batch system gets it when a slot is nearly free: what it holds it starts in its own order,
-        and is slow, or unable, to take back."""
+        """Queue a task; the batch system gets it when a slot is nearly free."""
         self._flying[task.id] = task, self.now_s
-        self._queue[task.id] = task
+        self._waiting.add(task)
         self._hand_in()
 
     def _hand_in(self) -> None:
-        if self._patience.aside:
-            self._queue.update((task.id, task) for task in self._patience.fitting(self.capacity()))
-        if not self._queue:
-            return
-        capacity = self.capacity()
-        kinds = capacity.kinds
-        cores, memory_mib = (
-            sum(getattr(kind, name) * kind.count for kind in kinds) * (1.0 + _BEYOND)
-            for name in ("cores", "memory_mib")
-        )
-        while self._queue:
-            task = next(iter(self._queue.values()))
-            given = task.resources
-            if not holds(capacity, given):
-                del self._queue[task.id]
-                self._patience.set_aside(task, capacity)
-                continue
-            fits = self._held[0] + given.cores <= cores + 1 and self._held[1] + given.memory_mib <= memory_mib
-            if self._handed and not (fits and self._has_room(task)):
-                return
-            del self._queue[task.id]
+        for task in self._waiting.ready(self.capacity, self._stays):
             job = self._job(task)
             if job is not None:
-                self._hold(task, 1)
+                self._waiting.hand_in(task, self.now_s, stays=self._stays(task))
                 self.system.submit(job)
-
-    def _has_room(self, task: Task) -> bool:
-        if self._stays(task) or self._room.fits(task):
-            return True
-        if not self._short_told:
-            self._short_told = True
-            warnings.warn(f"little room is left in {self._base()}: not all workers are used", stacklevel=2)
-        return False
-
-    def _hold(self, task: Task, sign: int) -> None:
-        self._held[0] += sign * task.resources.cores
-        self._held[1] += sign * task.resources.memory_mib
-        if sign > 0:
-            self._handed[task.id] = self.now_s
-            if not self._stays(task):
-                self._room.hold(task)
-        else:
-            del self._handed[task.id]
-            self._room.let_go(task.id)
 
     def _job(self, task: Task) -> Job | None:
         """The task as files and a command; None where a result that it merges is gone."""
@@ -315,16 +268,17 @@ class Batch:
         found, self._ended = self._ended, []
         if found:
             self._capacity = None
-        alone = len(self._flying) == len(self._patience.aside)
-        self._patience.check(alone and not found, self.capacity(), self.now_s)
+        patience = self._waiting.patience
+        alone = len(self._flying) == len(patience.aside)
+        patience.check(alone and not found, self.capacity(), self.now_s)
         return found
 
     def _end_lost(self, name: TaskId, detail: str) -> None:
-        if name in self._handed:
+        if name in self._waiting.handed:
             self.system.cancel(name)
         self._unlink_outputs(name)
         # About since when its slot was held: how long workers live is learnt from this.
-        started_s = self._handed.get(name)
+        started_s = self._waiting.handed.get(name)
         self._ended.append(replace(self._unstarted(self._take(name), Outcome.LOST, detail), started_s=started_s))
 
     def _lose_kept(self, workers: Collection[str]) -> None:
@@ -339,10 +293,7 @@ class Batch:
 
     def _take(self, name: TaskId) -> tuple[Task, float]:
         task, submitted_s = self._flying.pop(name)
-        self._queue.pop(name, None)
-        self._patience.aside.pop(name, None)
-        if name in self._handed:
-            self._hold(task, -1)
+        self._waiting.take(task)
         return task, submitted_s
 
     def _unstarted(self, flying: tuple[Task, float], outcome: Outcome, detail: str) -> Observation:
@@ -404,7 +355,7 @@ class Batch:
         """Take tasks back; what has come back already is observed as it ended."""
         for action in actions:
             if action.task_id in self._flying:
-                if action.task_id in self._handed:
+                if action.task_id in self._waiting.handed:
                     self.system.cancel(action.task_id)
                 self._ended.append(self._unstarted(self._take(action.task_id), Outcome.CANCELLED, action.reason))
 
@@ -440,7 +391,7 @@ class Batch:
     def close(self) -> None:
         """Cancel what runs and leave the workers; a lasting engine keeps them where nothing runs any more."""
         if self._system is not None and not (self.lasting and self._at_rest()):
-            for name in self._handed:
+            for name in self._waiting.handed:
                 self._system.cancel(name)
             # First: once the port is free another may listen there, and be written down under the same name.
             managers.remove(self._manager)
@@ -448,10 +399,7 @@ class Batch:
             self._system = None
         self._running, self._closed = False, True
         self._flying.clear()
-        self._queue.clear()
-        self._patience.aside.clear()
-        self._handed.clear()
-        self._held = [0, 0]
+        self._waiting.clear()
         if self.run_dir is not None:
             shutil.rmtree(self.run_dir / "ship", ignore_errors=True)
         if self._made_dir is not None:
