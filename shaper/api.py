@@ -88,11 +88,11 @@ def run(
             same run_dir does only what is missing. The original exception is the cause.
         Incomplete: elements have no result for other reasons, for instance one that does not fit any worker.
     """
-    stages, single = _stages(stages_or_dataset, process, merge, engine)
+    stages, single = stages_of(stages_or_dataset, process, merge, engine)
     policy = policy or Adaptive()
     if isinstance(policy, type) or not all(hasattr(policy, name) for name in _POLICY):
         raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
-    known = _known(warm_start)
+    known = known_of(warm_start)
     with ExitStack() as stack:
         ready = engine_of(engine, engine_options)
         stack.callback(ready.close)
@@ -109,7 +109,7 @@ def _is_a_trial(engine: Engine, policy: Policy) -> bool:
     return engine.name == "simulated" or any(off)
 
 
-def _known(warm_start: str | os.PathLike[str] | Result | Beliefs | None) -> Beliefs | None:
+def known_of(warm_start: str | os.PathLike[str] | Result | Beliefs | None) -> Beliefs | None:
     if warm_start is None or isinstance(warm_start, Beliefs):
         return warm_start.remembered() if warm_start is not None else None
     beliefs = warm_start.beliefs if isinstance(warm_start, Result) else records.learnt(Path(warm_start))
@@ -127,7 +127,7 @@ def last_run(runs: str | os.PathLike[str] = run_dirs.RUNS) -> Path:
     return run_dirs.latest(Path(runs))
 
 
-def _stages(
+def stages_of(
     given: Any,
     process: Callable[[Chunk], Any] | None,
     merge: Callable[[Any, Any], Any] | None,

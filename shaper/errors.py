@@ -11,6 +11,7 @@ ShaperError
 |   |-- Stalled               nothing that waits can ever run on the workers there are
 |   |-- Damaged               a run directory that cannot be read
 |-- Incomplete                parts of the dataset have no result; `.partial` and `.missing` say which
+|-- Cancelled                 a job that was cancelled
 |-- Broken                    a law of the core does not hold: a bug in shaper, please report it
 """
 
@@ -80,6 +81,10 @@ class Stalled(SiteError):
 
 class Damaged(SiteError):
     """A run directory whose files cannot be read."""
+
+
+class Cancelled(ShaperError):
+    """A job of a manager was cancelled; what it had done is kept in its directory."""
 
 
 class Broken(ShaperError):

@@ -17,6 +17,8 @@ from shaper.types import Stage
 
 RUNS = "shaper-runs"
 DESCRIPTION = "run.json"
+MANAGER = "manager.json"
+_KINDS = {DESCRIPTION: "run", MANAGER: "manager's"}
 _LATEST = "latest"
 _LOCK = "lock"
 
@@ -33,14 +35,17 @@ def latest(runs: Path) -> Path:
     return link.resolve()
 
 
-def find_or_make(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
+def find_or_make(run_dir: str | os.PathLike[str] | None, name: str, marker: str = DESCRIPTION) -> Path:
     """Return the directory asked for, or a new one below `shaper-runs`.
+
+    Args:
+        marker: the file that tells a directory of this kind; only runs become the latest.
 
     Raises:
         BadInput: it cannot be made, or holds something else.
     """
     runs = Path(os.environ.get("SHAPER_RUNS", RUNS)).absolute()
-    if run_dir is None:
+    if run_dir is None and marker == DESCRIPTION:
         run_dir = _asked_for(name)
     if run_dir is not None:
         path = Path(run_dir).absolute()
@@ -48,9 +53,9 @@ def find_or_make(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"run_dir {path} cannot be made: {error.strerror}") from error
-        if any(item.name != _LOCK for item in path.iterdir()) and not (path / DESCRIPTION).exists():
-            raise BadInput(f"run_dir {path} holds other files and is no run: give an empty or a new directory")
-        if runs in path.parents:
+        if any(item.name != _LOCK for item in path.iterdir()) and not (path / marker).exists():
+            raise BadInput(f"run_dir {path} holds other files and is no {_KINDS[marker]}: give an empty or a new one")
+        if runs in path.parents and marker == DESCRIPTION:
             _link_latest(runs, path)
         return path
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -62,7 +67,8 @@ def find_or_make(run_dir: str | os.PathLike[str] | None, name: str) -> Path:
             continue
         except OSError as error:
             raise BadInput(f"{path} cannot be made ({error.strerror}): give a run_dir that can be written") from error
-        _link_latest(runs, path)
+        if marker == DESCRIPTION:
+            _link_latest(runs, path)
         return path
     raise Damaged(f"cannot make a new directory under {runs}")
 

@@ -108,6 +108,7 @@ class Session:
         self.memory = None
         if history is not None:
             self.memory = opened(history, name, stages, self.codes, engine.name, quiet=progress is False)
+        self.watches: list[Watch] = []  # besides those of every session
         self._before = 0  # elements that earlier sessions have done
         self._growing: list[Recorder | Progress] = []
         self._late: Callable[[StagePlan], StagePlan] = lambda plan: plan
@@ -139,7 +140,7 @@ class Session:
         tally = Tally()
         recorder = self._recorder(ledger, session)
         known = self._begin_with()
-        watches: list[Watch] = [tally]
+        watches: list[Watch] = [tally, *self.watches]
         if recorder is not None:
             watches.append(recorder)
         if self.run_dir is not None:
