@@ -28,7 +28,7 @@ from shaper.policy.wanted import Cut, wanted
 from shaper.scheduling import MoldableJob
 from shaper.scheduling.live import LiveJob, Sharing, Worker, budgets
 from shaper.session import Session
-from shaper.types import Backlog, Capacity, Chunk, Merge, Observation, Outcome, Shape, Task, Verdict
+from shaper.types import Accept, Backlog, Capacity, Chunk, Merge, Observation, Shape, Task, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,14 @@ class _JobWatch:
     beliefs: Beliefs = field(default_factory=Beliefs)
     busy_s: float = 0.0
     done_elements: int = 0
+    elements: int = 0
     sizes: dict[tuple[str, str | None], int] = field(default_factory=dict)
 
     def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
         """Note what is left."""
         self.backlog = backlog
+        left = sum(one.pending_elements + one.in_flight_elements for one in backlog.stages)
+        self.elements = self.done_elements + left
         for shape in shapes:
             self.sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
             if shape.fan_in is None:
@@ -126,15 +129,14 @@ class _JobWatch:
     def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
         """Note what was done."""
         self.beliefs = beliefs
-        if seen.outcome is Outcome.DONE and seen.started_s is not None:
+        if isinstance(verdict, Accept) and seen.started_s is not None:
             self.busy_s += (seen.finished_s - seen.started_s) * seen.task.resources.cores
             if not isinstance(seen.task.work, Merge):
                 self.done_elements += seen.task.work.elements
 
     def counts(self) -> tuple[int, int]:
         """Elements done, and of all stages that have begun."""
-        left = sum(one.pending_elements + one.in_flight_elements for one in self.backlog.stages) if self.backlog else 0
-        return self.done_elements, self.done_elements + left
+        return self.done_elements, max(self.elements, self.done_elements)
 
     def as_live(self, name: str, arrived_s: float, cores: int, priority: int, most: int) -> LiveJob:
         """The job as the scheduler sees it: what was done and what is left, side by side as far as it can be cut."""

@@ -368,9 +368,9 @@ class Batch:
             raise Damaged(f"there is no result of task {task_id}")
         return results.read(self._base() / ref.place, ref.checksum)
 
-    def adopt(self, refs: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
+    def adopt(self, refs: Mapping[TaskId, ResultRef], run: str = "") -> Collection[TaskId]:
         """Take over results of an earlier session that are whole, and remove what nobody refers to."""
-        whole, missing = results.whole(self._base(), refs)
+        whole, missing = results.whole(self._base(), refs, run)
         self._results.update(whole)
         return missing
 

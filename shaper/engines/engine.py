@@ -57,8 +57,11 @@ class Engine(Protocol):
             Damaged: the result is missing, or its checksum does not match.
         """
 
-    def adopt(self, results: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
-        """Re-attach results of an earlier session; return the ids of those that are missing or damaged."""
+    def adopt(self, results: Mapping[TaskId, ResultRef], run: str = "") -> Collection[TaskId]:
+        """Re-attach results of an earlier session; return the ids of those that are missing or damaged.
+
+        What else lies there is removed; where runs share the engine, only what is of this one.
+        """
 
     def release(self, task_ids: Collection[TaskId]) -> None:
         """Forget these results: nobody will ask for them again."""

@@ -256,13 +256,14 @@ class Local:
             raise Damaged(f"there is no result of task {task_id}")
         return results.read(self._base() / ref.place, ref.checksum)
 
-    def adopt(self, refs: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
+    def adopt(self, refs: Mapping[TaskId, ResultRef], run: str = "") -> Collection[TaskId]:
         """Take over results of an earlier session that are whole, and remove what nobody refers to."""
         base = self._base()
-        whole, missing = results.whole(base, refs)
+        whole, missing = results.whole(base, refs, run)
         self._results.update(whole)
-        shutil.rmtree(base / "sandbox", ignore_errors=True)
-        (base / "sandbox").mkdir(exist_ok=True)
+        if not run:
+            shutil.rmtree(base / "sandbox", ignore_errors=True)
+            (base / "sandbox").mkdir(exist_ok=True)
         return missing
 
     def release(self, task_ids: Collection[TaskId]) -> None:

@@ -52,7 +52,6 @@ class Share:
         self.run_dir: Path | None = None  # of the run: its journal, records and report
         self.run = name
         self.cores: int | None = None
-        self.hint = getattr(hub.engine, "hint", "")
         self._hub = hub
         self._tasks: dict[TaskId, Task] = {}
         self._waiting: dict[TaskId, Task] = {}  # of them those that the engine does not have yet
@@ -199,9 +198,9 @@ class Share:
         """The result of a task."""
         return self._hub.engine.fetch(self._there(task_id))
 
-    def adopt(self, results: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
+    def adopt(self, results: Mapping[TaskId, ResultRef], run: str = "") -> Collection[TaskId]:
         """Take over results of an earlier session of the run."""
-        missing = self._hub.engine.adopt({self._there(name): ref for name, ref in results.items()})
+        missing = self._hub.engine.adopt({self._there(name): ref for name, ref in results.items()}, self.run)
         return [self._own(name) for name in missing]
 
     def release(self, task_ids: Collection[TaskId]) -> None:
@@ -245,6 +244,7 @@ class Hub:
         self._kinds: Sequence[tuple[str, int]] = ()
         self._next_look_s = 0.0
         self._number = 0
+        self._used = False  # an engine is asked for nothing before its first stage
         self._closing = False
         self._broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="shaper manager", daemon=True)
@@ -288,12 +288,12 @@ class Hub:
 
     def _step(self) -> None:
         came = self._admit()
-        capacity = self.engine.capacity()
-        kinds = tuple((kind.name, kind.count) for kind in capacity.kinds)
-        if came or kinds != self._kinds or self.engine.now_s >= self._next_look_s:
-            self._kinds, self._next_look_s = kinds, self.engine.now_s + self._look_again_s
-            self._share_out(list(self._shares.values()), capacity)
-        went = False
+        if self._used:
+            self._look(came)
+        elif not came:
+            self._await_arrival()
+            return
+        self._used, went = True, False
         for share in [share for share in self._shares.values() if share.due]:
             share.turn()
             if share.ended:
@@ -309,6 +309,14 @@ class Hub:
         for run, share in list(self._leaving.items()):
             if not share.in_flight:
                 del self._leaving[run]
+
+    def _look(self, came: bool) -> None:
+        """Share the cores out anew, where it is time."""
+        capacity = self.engine.capacity()
+        kinds = tuple((kind.name, kind.count) for kind in capacity.kinds)
+        if came or kinds != self._kinds or self.engine.now_s >= self._next_look_s:
+            self._kinds, self._next_look_s = kinds, self.engine.now_s + self._look_again_s
+            self._share_out(list(self._shares.values()), capacity)
 
     def _hear(self) -> None:
         """Wait for the engine, and tell everybody what concerns them."""

@@ -417,7 +417,7 @@ class Simulated:
             raise Damaged(f"there is no result of task {task_id}")
         return self._results[task_id]
 
-    def adopt(self, results: Mapping[TaskId, ResultRef]) -> Collection[TaskId]:
+    def adopt(self, results: Mapping[TaskId, ResultRef], run: str = "") -> Collection[TaskId]:
         """Nothing outlives a simulation: all are missing."""
         return list(results)
 

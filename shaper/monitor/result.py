@@ -97,8 +97,12 @@ def read(path: str | os.PathLike[str], checksum: str) -> Any:
     return value
 
 
-def whole(base: Path, refs: Mapping[str, ResultRef]) -> tuple[dict[str, ResultRef], list[str]]:
-    """Tell the results below `base` that are whole from the ids of those that are not; remove what nobody refers to."""
+def whole(base: Path, refs: Mapping[str, ResultRef], run: str = "") -> tuple[dict[str, ResultRef], list[str]]:
+    """Tell the results below `base` that are whole from the ids of those that are not; remove what nobody refers to.
+
+    Args:
+        run: of several that share the folder, with whose name those of its files begin; others are left alone.
+    """
     found, missing = {}, []
     for task_id, ref in refs.items():
         if intact(base / ref.place, ref.size_bytes, ref.checksum):
@@ -107,7 +111,7 @@ def whole(base: Path, refs: Mapping[str, ResultRef]) -> tuple[dict[str, ResultRe
             missing.append(task_id)
     known = {(base / ref.place).name for ref in found.values()}
     for path in (base / "results").glob("*"):
-        if path.name not in known:
+        if path.name not in known and (not run or path.name.rsplit(".", 3)[0] == run):
             path.unlink(missing_ok=True)
     return found, missing
 

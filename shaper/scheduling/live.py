@@ -263,8 +263,12 @@ class _Floor:
         self.given[one.job.id] = Budget(one.job.id, 0, reason)
 
     def lend(self) -> None:
-        """Give what is left to the jobs that are cut into tasks, evenly, as far as they can use it."""
-        takers = [one for one in self.jobs if not one.one_task]
+        """Give what is left to jobs that are cut into tasks, by priority, then evenly, as far as they can use it."""
+        moving = sorted((one for one in self.jobs if not one.one_task), key=lambda one: -one.priority)
+        for _, peers in groupby(moving, key=lambda one: one.priority):
+            self._lend(list(peers))
+
+    def _lend(self, takers: Sequence[LiveJob]) -> None:
         wanted = {
             one.job.id: (one.job.allotments[-1] if one.known else self.cores) - self.given[one.job.id].cores
             for one in takers
