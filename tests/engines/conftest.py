@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +15,9 @@ from tests.environments import small
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A tarball whose original is not where it was; where it is now is its name without `.tar.gz`."""
     folder = tmp_path_factory.mktemp("packed")
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    small(folder / "original")
-    tarball = pack(folder / "original").rename(folder / "environment.tar.gz")
-    (folder / "original").rename(folder / "environment")
-    yield tarball
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        small(folder / "original")
+        tarball = pack(folder / "original").rename(folder / "environment.tar.gz")
+        (folder / "original").rename(folder / "environment")
+        yield tarball

@@ -89,7 +89,7 @@ def test_a_run_on_slurm_is_whole(slurm: Slurm, tmp_path: Path, fault: str) -> No
 
 def test_slurm_starts_workers_inside_an_environment(slurm: Slurm, packed: Path, tmp_path: Path) -> None:
     port = free_port()
-    pool = Pool(f"127.0.0.1:{port}", home=tmp_path / "pool")
+    pool = Pool(f"127.0.0.1:{port}", folder=tmp_path / "pool")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     site = Site(queue="long", log_directory=str(tmp_path), local_directory=str(scratch))
