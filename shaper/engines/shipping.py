@@ -56,10 +56,10 @@ class Shipping:
         state = repr((key, self._delivery.state(), self._place)).encode()
         self._tag = hashlib.sha256(shipped + state).hexdigest()[:12]
         self._package = self.folder / f"{self._tag}.zip"
-        self._package.write_bytes(shipped)
+        _keep(self._package, shipped)
         digest = hashlib.sha256(code.payload).hexdigest()[:12]
         path = self.folder / f"code-{digest}.pkl"
-        path.write_bytes(code.payload)
+        _keep(path, code.payload)
         self._codes[stage] = path, f"{stage} {digest}", needed
 
     @property
@@ -95,3 +95,9 @@ class Shipping:
     def outputs(self, result: Path, reply: Path, *, stays: bool) -> tuple[File, ...]:
         """The result, which comes to where it belongs or stays on the worker, and the reply, which comes."""
         return File(result, remote.RESULT, stays=stays), File(reply, remote.REPLY)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file named by its content, unless it is there: a batch system minds files that change while it runs."""
+    if not path.exists() or path.stat().st_size != len(content):
+        path.write_bytes(content)
