@@ -330,10 +330,12 @@ def test_a_lasting_engine_begins_its_next_run_with_the_same_workers(
         engine.fetch("1.1")
 
 
-def test_a_lasting_engine_leaves_its_workers_where_something_runs(engine: Batch, worker: Worker) -> None:
-    engine.lasting = True
-    engine.submit(task(1, lambda: time.sleep(600)))
-    until(lambda: engine.wait(0.1) == [] and not engine.capacity().waiting)
+def test_a_lasting_engine_leaves_its_workers_where_something_runs(
+    engine: Batch, worker: Worker, tmp_path: Path
+) -> None:
+    engine.lasting, begun = True, tmp_path / "begun"
+    engine.submit(task(1, lambda: (begun.touch(), time.sleep(600))))
+    until(lambda: engine.wait(0.1) == [] and begun.exists())
     engine.close()
     until(lambda: worker.process.poll() is not None)
 
