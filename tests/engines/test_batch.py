@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -336,8 +337,10 @@ def test_a_lasting_engine_leaves_its_workers_where_something_runs(
     engine.lasting, begun = True, tmp_path / "begun"
     engine.submit(task(1, lambda: (begun.touch(), time.sleep(600))))
     until(lambda: engine.wait(0.1) == [] and begun.exists())
+    port = engine.system.port
     engine.close()
-    until(lambda: worker.process.poll() is not None)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("localhost", port)) != 0, "it still listens for workers"
 
 
 def test_modules_that_are_not_installed_travel(name: str, tmp_path: Path) -> None:
