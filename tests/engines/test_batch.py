@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import subprocess
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
