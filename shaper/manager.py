@@ -24,7 +24,7 @@ from shaper.engines.shared import Hub, Share
 from shaper.errors import BadInput, Cancelled
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
-from shaper.policy.wanted import Cut, wanted
+from shaper.policy.wanted import Cut, Wanted, wanted
 from shaper.scheduling import MoldableJob
 from shaper.scheduling.live import LiveJob, Sharing, Worker, budgets
 from shaper.session import Session
@@ -56,10 +56,10 @@ class Job:
         priority: jobs of a higher one are served first; may be set while it runs.
     """
 
-    def __init__(self, name: str, priority: int, share: Share, stages: Sequence[str]) -> None:
+    def __init__(self, name: str, priority: int, share: Share) -> None:
         self.name, self.priority = name, priority
         self._share = share
-        self._watch = _JobWatch(stages)
+        self._watch = _JobWatch()
         self._over = threading.Event()
         self._cancelled = False
         self._result: Result | None = None
@@ -105,7 +105,6 @@ class Job:
 class _JobWatch:
     """A watch of one job's loop: what is left, and how long it may take."""
 
-    names: Sequence[str]
     backlog: Backlog | None = None
     beliefs: Beliefs = field(default_factory=Beliefs)
     busy_s: float = 0.0
@@ -140,9 +139,7 @@ class _JobWatch:
 
     def as_live(self, name: str, arrived_s: float, cores: int, priority: int, most: int) -> LiveJob:
         """The job as the scheduler sees it: what was done and what is left, side by side as far as it can be cut."""
-        if self.backlog is None:
-            return LiveJob(MoldableJob(name, arrived_s, [1.0]), known=False, cores=cores, priority=priority)
-        found = wanted(self.beliefs, self.backlog, Cut(self.sizes))
+        found = wanted(self.beliefs, self.backlog, Cut(self.sizes)) if self.backlog is not None else Wanted()
         if found.work_s is None:
             return LiveJob(MoldableJob(name, arrived_s, [1.0]), known=False, cores=cores, priority=priority)
         whole_s = max(self.busy_s + found.work_s, 1e-3)
@@ -234,7 +231,7 @@ class Manager:
         prints = tuple(sorted(code.fingerprint for code in session.codes.values()))
         if not session.known and prints in self._learnt:
             session.beliefs, session.known = self._learnt[prints].remembered(), True
-        job = Job(name, priority, share, [stage.name for stage in stages])
+        job = Job(name, priority, share)
         session.watches.append(job._watch)
         self._jobs[name] = job
 
@@ -252,7 +249,11 @@ class Manager:
                 session.close()
                 job._over.set()
 
-        self._hub.add(share, work, at_s)
+        try:
+            self._hub.add(share, work, at_s)
+        except BaseException:
+            session.close()  # it holds the job's directory
+            raise
         return job
 
     @property

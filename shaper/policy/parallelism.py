@@ -29,9 +29,9 @@ from shaper.types import Backlog, Capacity, GroupBacklog, Mode
 _SLOWER = 1.05
 # A run counts as evidence for one of this size up to so many times it, or one part of it.
 _ALIKE = 4.0
-# Where a category has run at none, one, or two parallelisms, the next wave gets this part of what is left: most is to
-# be done at what it will have shown.
-_PART = (0.25, 0.25, 0.5)
+# Where a category has run at one or two parallelisms, the next wave gets this part of what is left: most is to be done
+# at what it will have shown.
+_PART = {1: 0.25, 2: 0.5}
 # So many tasks make a baseline, the largest of them at least one in so many of what is left.
 _BASELINE, _LARGE = 3, 16
 # How often each stage's choice is made again with what the others have chosen.
@@ -83,9 +83,10 @@ class Parallelism:
 
     def plans(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Mapping[str, Plan]:
         """By name of stage; none for a stage that is not limited."""
+        if "parallelism" in self._settings.without:
+            return {}
         threads = any(group.mode == "threads" for group in backlog.groups)
-        cost = self._settings.goal == "cost" and "parallelism" not in self._settings.without
-        if "parallelism" in self._settings.without or not (threads or cost or beliefs.parallelism):
+        if not (threads or self._settings.goal == "cost" or beliefs.parallelism):
             return {}
         stages = _open(backlog, beliefs)
         seen = (
@@ -138,7 +139,7 @@ class Parallelism:
             if fill or not shown:
                 plans[stage.name] = Plan(s, None, reason)
                 continue
-            part = _PART[shown] if shown < len(_PART) and s > 1 else 1.0
+            part = _PART.get(shown, 1.0) if s > 1 else 1.0
             most = chunksize.largest(beliefs.about(stage.category), capacity, self._settings, s)
             most = max(1, most // stage.share)
             elements = min(max(1, math.ceil(part * stage.left / s)), most)
