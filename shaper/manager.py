@@ -24,7 +24,7 @@ from shaper.engines.shared import Hub, Share
 from shaper.errors import BadInput, Cancelled
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
-from shaper.policy.wanted import Cut, Wanted, wanted
+from shaper.policy.wanted import Cut, Wanted, note, wanted
 from shaper.scheduling import MoldableJob
 from shaper.scheduling.live import LiveJob, Sharing, Worker, budgets
 from shaper.session import Session
@@ -117,10 +117,7 @@ class _JobWatch:
         self.backlog = backlog
         left = sum(one.pending_elements + one.in_flight_elements for one in backlog.stages)
         self.elements = self.done_elements + left
-        for shape in shapes:
-            self.sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
-            if shape.fan_in is None:
-                self.sizes[shape.stage, ""] = shape.elements
+        note(self.sizes, shapes)
 
     def submitted(self, task: Task, beliefs: Beliefs) -> None:
         """Nothing is noted of what has not ended."""

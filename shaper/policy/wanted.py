@@ -13,14 +13,14 @@ without waiting for it (Little's law). While n still grows, m stands for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shaper.models.beliefs import Beliefs
 from shaper.models.group import GroupBeliefs
 from shaper.policy import chunksize
 from shaper.policy.settings import Settings
-from shaper.types import Backlog, GroupBacklog, Resources, StageBacklog
+from shaper.types import Backlog, GroupBacklog, Resources, Shape, StageBacklog
 from shaper.units import show_count
 
 # So many tasks are enough to learn from, while nothing has finished.
@@ -79,6 +79,14 @@ class Cut:
     sizes: Mapping[Key, int] = field(default_factory=dict)
     given: Mapping[Key, Resources] = field(default_factory=dict)
     settings: Settings | None = None
+
+
+def note(sizes: dict[Key, int], shapes: Sequence[Shape]) -> None:
+    """Keep the sizes that are wanted now, as a Cut has them."""
+    for shape in shapes:
+        sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
+        if shape.fan_in is None:
+            sizes[shape.stage, ""] = shape.elements
 
 
 def wanted(beliefs: Beliefs, backlog: Backlog, cut: Cut) -> Wanted:

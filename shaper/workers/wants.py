@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from shaper.engines import managers
 from shaper.models.beliefs import Beliefs
 from shaper.policy.settings import Settings
-from shaper.policy.wanted import Cut, Key, Tasks, Wanted, wanted
+from shaper.policy.wanted import Cut, Key, Tasks, Wanted, note, wanted
 from shaper.types import Backlog, Capacity, Merge, Observation, Resources, Shape, Task, Verdict
 
 _EVERY_S = 2.0
@@ -45,10 +45,7 @@ class Wants:
 
     def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
         """Note the sizes, and say what is wanted where that was not done lately."""
-        for shape in shapes:
-            self._sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
-            if shape.fan_in is None:
-                self._sizes[shape.stage, ""] = shape.elements
+        note(self._sizes, shapes)
         if now_s < self._next_s:
             return
         self._next_s = now_s + _EVERY_S
