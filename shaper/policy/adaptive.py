@@ -41,6 +41,8 @@ from shaper.units import show_count, show_seconds
 _PROBE_ELEMENTS = 1024
 _PROBE_SHARE = 512
 _PROBE_SPREAD = (1, 4, 16)
+# Where a slot's share of the work is no more than so many such probes, idle slots begin on it while they run.
+_PROBE_FILLS = 16
 # Fewer losses than this say nothing about how long workers live.
 _LOSSES_TELL = 5
 # No worker is taken to live shorter: attempts that are lost whatever their length would else be cut without end.
@@ -155,6 +157,7 @@ class Adaptive:
         free = 1.0  # share of the workers not yet spoken for
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
+        probed: list[Shape] = []  # the smallest of each group that is being probed, with all of them in flight
         for group in backlog.groups:
             if group.in_flight:
                 shown[group.stage] += group.in_flight
@@ -185,21 +188,25 @@ class Adaptive:
                 shapes += probes
                 allowed -= max(0, probes[-1].in_flight - group.in_flight)
                 free -= max(0, probes[-1].in_flight - group.in_flight) / max(1, capacity.cores)
+                if plan is None and group.mode == "split" and not about.exhausted:
+                    probed.append(replace(probes[0], in_flight=max(group.in_flight, probes[-1].in_flight)))
                 continue
             line = about.wall.line
             if line is not None and not line.identified and group.in_flight and about.done < len(_PROBE_SPREAD):
                 # One size says nothing about others: the next probe to finish is worth more than a full machine.
                 continue
             still = left[group.stage] + self._revision.flying.left(group.stage, flying[group.stage], size.wall)
-            size = chunksize.tail(size, still, self.settings, beliefs.dispatch_s)
             room = max(1, round(free * size.slots))
+            idle_share = left[group.stage] / room
+            usual = chunksize.tail(size, still, math.inf, self.settings, beliefs.dispatch_s).elements
+            size = chunksize.tail(size, still, idle_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, size.elements // caution.first_share(about), 1)
-                size = Size(smaller, size.slots, f"small until some finish: {caution.reason(about)}")
+                smaller = max(self.settings.min_chunksize, usual // caution.first_share(about), 1)
+                size = Size(min(smaller, size.elements), size.slots, f"small until some finish: {caution.reason(about)}")
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
-                smaller = max(self.settings.min_chunksize, size.elements // caution.FIRST_SHARE, 1)
-                size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
+                smaller = max(self.settings.min_chunksize, usual // caution.FIRST_SHARE, 1)
+                size = Size(min(smaller, size.elements), size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             if plan is not None:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
@@ -238,6 +245,13 @@ class Adaptive:
                     parallelism=plan.s if plan is not None and group.mode == "split" else None,
                 )
             )
+        for probe in probed:
+            # A wave of such tasks is a part of the work that counts: who waits for the probes loses more than it tells.
+            room = min(allowed, int(free * capacity.cores / self.settings.cores))
+            if room > 0 and left[probe.stage] <= _PROBE_FILLS * probe.elements * capacity.cores:
+                shapes.append(replace(probe, in_flight=probe.in_flight + room))
+                allowed -= room
+                free -= room * self.settings.cores / capacity.cores
         return shapes
 
     def _plans(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Mapping[str, Plan]:
@@ -328,8 +342,10 @@ class Adaptive:
             reason, cores = "a guess: nothing is known yet", capacity.cores
             return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
+        # No probe is larger than what each slot will have to do.
+        most = max(base, left // max(1, capacity.cores))
         return [
-            Shape(group.stage, group.group, None, max(1, base * factor), count, reason, durable=self._durable)
+            Shape(group.stage, group.group, None, min(base * factor, most), count, reason, durable=self._durable)
             for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
         ]
 

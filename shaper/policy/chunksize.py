@@ -293,12 +293,20 @@ def _enough(
     return math.exp(high)
 
 
-def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size:
+def tail(size: Size, left: float, idle_share: float, settings: Settings, dispatch_s: float) -> Size:
     """Shrink the size as work runs out, so that the workers end together.
 
     Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots. Halving the last tasks costs
     one more fixed cost a and saves about `_LATE` standard deviations of a task of half the length, so shrinking ends
-    where a + b n = a / (_LATE s). Nor are tasks shorter than it takes to dispatch one to every slot.
+    where a + b n = a / (_LATE s). Nor are tasks shorter than it takes to dispatch one to every slot. Where slots are
+    idle, none stays so to save fixed costs.
+
+    Args:
+        size: the best while there is much to do.
+        left: elements that are not done yet, those of tasks in flight included.
+        idle_share: elements that are not in flight, for each slot that is idle.
+        settings: the user's.
+        dispatch_s: what one dispatch takes.
     """
     if settings.goal == "cost" or left <= 0 or "tail" in settings.without:
         return size
@@ -308,8 +316,8 @@ def tail(size: Size, left: float, settings: Settings, dispatch_s: float) -> Size
     if share >= size.elements:
         return size
     least = 1.0
-    if wall is not None and wall.slope > 0:
-        least = shortest(size.elements, wall)
+    if wall is not None and wall.slope > 0 and wall.identified:
+        least = min(shortest(size.elements, wall), idle_share)
         # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
         serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
         least = max(least, serial)

@@ -1,6 +1,7 @@
 """Decisions, as literal expectations."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -415,8 +416,8 @@ def test_the_last_tasks_are_not_held_up_by_a_slow_manager() -> None:
     wall = Line(floor=22.0, intercept=22.0, slope=0.0025, sigma=0.3, n=50.0)
     settings, size = Adaptive().settings, Size(50_000, 400, "", wall)
     # m tasks of n elements: 0.18 m for dispatch and 0.0025 n for the last are least at n = sqrt(left 0.18 / 0.0025).
-    assert tail(size, 2e6, settings, 0.18).elements == pytest.approx(12_000, rel=0.05)
-    assert tail(size, 2e6, settings, 0.0).elements < 12_000
+    assert tail(size, 2e6, math.inf, settings, 0.18).elements == pytest.approx(12_000, rel=0.05)
+    assert tail(size, 2e6, math.inf, settings, 0.0).elements < 12_000
 
 
 def test_after_a_change_sizes_are_small_and_what_is_likely_to_die_is_taken_back() -> None:
