@@ -47,6 +47,8 @@ _PROBE_FILLS = 16
 _LOSSES_TELL = 5
 # No worker is taken to live shorter: attempts that are lost whatever their length would else be cut without end.
 _LIFETIME_S = 60.0
+# Results stay on workers while no more than this share of them would be lost before they come back.
+_LOST_SHARE = 0.1
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
 _NO_LIMIT = 10**9
@@ -75,7 +77,8 @@ class Adaptive:
         cores: per processing task; one by default, and in stages of mode `threads` what gets most done.
         concurrency: most processing tasks at once; as many as the workers hold by default.
         checkpoint_s: results may stay on workers for so long, on engines that can leave them there: what was done since
-            then is done again when its worker is lost. 0: every result comes back at once.
+            then is done again when its worker is lost. 0: every result comes back at once; so it does while workers
+            are lost so often that more than a tenth would be done again.
         patience: how long a data source may be away (I/O errors of several of its sources) before work is given up.
         without: ingredients to switch off, to see what they are worth; see `settings.INGREDIENTS`.
     """
@@ -120,7 +123,7 @@ class Adaptive:
             without=without,
             urgency=urgency,
         )
-        self._durable = not self.settings.checkpoint_s
+        self._stay_s = self.settings.checkpoint_s  # results on workers, now
         self.prior = Beliefs(without=self.settings.without & LEARNING)
         self._begin()
 
@@ -148,6 +151,8 @@ class Adaptive:
         if beliefs.version == 0 and not any(stage.in_flight for stage in backlog.stages):
             self._begin()
         self._revision.nothing_left = not backlog.groups
+        checkpoint_s = self.settings.checkpoint_s
+        self._stay_s = checkpoint_s if checkpoint_s * self._losses_per_s(beliefs) <= _LOST_SHARE else 0.0
         shapes = [shape for stage in backlog.stages if (shape := self._merging(stage, beliefs, capacity)) is not None]
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
         flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
@@ -202,11 +207,17 @@ class Adaptive:
             size = chunksize.tail(size, still, idle_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
                 smaller = max(self.settings.min_chunksize, usual // caution.first_share(about), 1)
-                size = Size(min(smaller, size.elements), size.slots, f"small until some finish: {caution.reason(about)}")
+                size = Size(
+                    min(smaller, size.elements), size.slots, f"small until some finish: {caution.reason(about)}"
+                )
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
                 smaller = max(self.settings.min_chunksize, usual // caution.FIRST_SHARE, 1)
-                size = Size(min(smaller, size.elements), size.slots, f"the first of {group.group}, whose tasks may differ from the others")
+                size = Size(
+                    min(smaller, size.elements),
+                    size.slots,
+                    f"the first of {group.group}, whose tasks may differ from the others",
+                )
             if plan is not None:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
@@ -231,7 +242,6 @@ class Adaptive:
             at_once[group.stage] += more
             free -= more / size.slots
             wanted = group.in_flight + more
-            durable = self._durable
             shapes.append(
                 Shape(
                     group.stage,
@@ -241,7 +251,7 @@ class Adaptive:
                     wanted,
                     size.reason,
                     cross_sources=crossing,
-                    durable=durable,
+                    durable=not self._stay_s,
                     parallelism=plan.s if plan is not None and group.mode == "split" else None,
                 )
             )
@@ -291,7 +301,7 @@ class Adaptive:
         return slots
 
     def _merging(self, stage: StageBacklog, beliefs: Beliefs, capacity: Capacity) -> Shape | None:
-        save_before_s = self._feed.now_s - self.settings.checkpoint_s
+        save_before_s = self._feed.now_s - self._stay_s
         saving = stage.unsaved_since_s is not None and (
             stage.unsaved_since_s <= save_before_s or not stage.processing_left
         )
@@ -303,7 +313,7 @@ class Adaptive:
             tasks = max(1, capacity.cores // 4)
             reason = f"merge {fan_in} results at a time while processing goes on"
         if saving and stage.processing_left:
-            reason += f"; what has been on workers for {show_seconds(self.settings.checkpoint_s)} comes back"
+            reason += f"; what has been on workers for {show_seconds(self._stay_s)} comes back"
         return Shape(
             stage.stage,
             "",
@@ -312,7 +322,7 @@ class Adaptive:
             tasks,
             reason,
             fan_in=fan_in,
-            durable=self._durable,
+            durable=not self._stay_s,
             save_before_s=save_before_s if saving else None,
         )
 
@@ -340,12 +350,12 @@ class Adaptive:
         if "probes" in self.settings.without and about.exhausted == 0:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
             reason, cores = "a guess: nothing is known yet", capacity.cores
-            return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
+            return [Shape(group.stage, group.group, None, guess, cores, reason, durable=not self._stay_s)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
         # No probe is larger than what each slot will have to do.
         most = max(base, left // max(1, capacity.cores))
         return [
-            Shape(group.stage, group.group, None, min(base * factor, most), count, reason, durable=self._durable)
+            Shape(group.stage, group.group, None, min(base * factor, most), count, reason, durable=not self._stay_s)
             for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
         ]
 
@@ -430,12 +440,14 @@ class Adaptive:
         return exhaustion.answer(seen, about, believed, most_mib, self.settings, wait=wait)
 
     def _pace(self, beliefs: Beliefs) -> chunksize.Pace:
-        """Losses are of workers, not of categories: those of all count together."""
+        dispatch_s = beliefs.dispatch_s if "dispatch" not in self.settings.without else 0.0
+        return chunksize.Pace(dispatch_s, min(self._losses_per_s(beliefs), 1.0 / _LIFETIME_S))
+
+    def _losses_per_s(self, beliefs: Beliefs) -> float:
+        """Of a slot. Losses are of workers, not of categories: those of all count together."""
         lost = sum(category.shared.lost for category in beliefs.categories.values())
         held_s = sum(category.shared.held_s for category in beliefs.categories.values())
-        dispatch_s = beliefs.dispatch_s if "dispatch" not in self.settings.without else 0.0
-        known = lost >= _LOSSES_TELL and "eviction" not in self.settings.without
-        return chunksize.Pace(dispatch_s, min(lost / held_s, 1.0 / _LIFETIME_S) if known else 0.0)
+        return lost / held_s if lost >= _LOSSES_TELL and "eviction" not in self.settings.without else 0.0
 
 
 def _none_finished(task: Task, beliefs: Beliefs) -> bool:

@@ -420,6 +420,42 @@ def test_the_last_tasks_are_not_held_up_by_a_slow_manager() -> None:
     assert tail(size, 2e6, math.inf, settings, 0.0).elements < 12_000
 
 
+def test_idle_slots_begin_on_few_heavy_elements_while_the_probes_run() -> None:
+    large = capacity(32, 64_000)
+    shapes = Adaptive().shapes(Beliefs(), large, backlog(64))
+    # Two for every slot: no probe is larger, and all slots are busy.
+    assert [shape.elements for shape in shapes] == [1, 2, 2, 1]
+    assert shapes[-1].in_flight == 32
+    # Where a slot's share is large, probes are a small part of it, and nothing is cut before they tell.
+    assert [(shape.elements, shape.in_flight) for shape in Adaptive().shapes(Beliefs(), large, backlog(10**6))] == [
+        (61, 1),
+        (244, 2),
+        (976, 3),
+    ]
+
+
+def test_no_slot_is_idle_to_save_a_fixed_cost() -> None:
+    wall = Line(floor=10.0, intercept=10.0, slope=1.0, sigma=0.05, n=50.0)
+    settings, size = Adaptive().settings, Size(500, 400, "", wall)
+    assert (
+        tail(size, 2000, math.inf, settings, 0.0).elements > 50
+    )  # all slots are busy: no more fixed costs than needed
+    assert tail(size, 2000, 5.0, settings, 0.0).elements == 5
+
+
+def test_results_come_back_at_once_while_workers_are_lost_often() -> None:
+    policy, beliefs = Adaptive(checkpoint_s=60.0), learnt()
+    assert not policy.shapes(beliefs, capacity(), backlog())[-1].durable
+    for number in range(10):
+        lost = seen(task(chunk(64_000), number=100 + number), Outcome.LOST, wall_s=10.0)
+        beliefs = beliefs.updated(lost)
+    merging, *_, processing = policy.shapes(beliefs, capacity(), backlog(results=20))
+    assert processing.durable
+    assert merging.durable
+    # Of what stays for a second little is lost.
+    assert not Adaptive(checkpoint_s=1.0).shapes(beliefs, capacity(), backlog())[-1].durable
+
+
 def test_after_a_change_sizes_are_small_and_what_is_likely_to_die_is_taken_back() -> None:
     policy, small = Adaptive(), capacity(4, 4000)
     usual = policy.shapes(learnt(), small, backlog())[-1].elements
