@@ -30,8 +30,8 @@ class StagePlan:
 
     @property
     def merge_category(self) -> str:
-        """The category of its accumulating tasks."""
-        return "accumulating" if self.category == "processing" else f"{self.category}_merge"
+        """The category of its accumulating tasks: one that no stage has by accident."""
+        return "accumulating" if self.category == "processing" else f"accumulating {self.category}"
 
 
 class Waiting(NamedTuple):

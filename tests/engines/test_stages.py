@@ -260,6 +260,11 @@ def test_stages_in_the_simulator_are_the_same_to_the_byte(tmp_path: Path) -> Non
     assert spans["last"][0] >= max(spans["doubled"][1], spans["beside"][1])
 
 
+def test_a_stage_named_like_the_merges_of_another_learns_by_itself() -> None:
+    found, _ = simulated([Stage("x", {"a": 20}), Stage("x_merge", lambda values: {"b": 30}, after=["x"])])
+    assert set(found.beliefs.categories) == {"x", "x_merge", "accumulating x", "accumulating x_merge"}
+
+
 def test_a_recorded_run_is_replayed_with_what_waits_for_what(tmp_path: Path) -> None:
     last = Stage("last", lambda by: {"all": sum(by.values())}, count, total, after=["lengths"])
     run([FIRST, LENGTHS, last], tmp_path)
