@@ -1,0 +1,259 @@
+"""What tasks of the 1000-genome workflow cost, measured, and whole chromosomes made of that for the simulator.
+
+    python -m benchmarks.genome_costs [--data DIR] [--repetitions 5]
+
+runs the example with every stage cut into 1 to 16 tasks, each one after the other on one core, and prints COSTS.
+
+    wall   = (F + o k + w n) f              k sources opened, n elements; f: log-normal noise
+    memory = A + B m                        m elements of its largest source: one after the other is worked on
+
+`o` and `w` of `count` and `individuals_merge`, and B of the latter, grow with the lines of a chromosome: they were
+measured with LINES of them. A chromosome's sifted variants are as many at any length: the example annotates a share
+of 0.1, nature 0.005. What makes the dataset of a stage is left out: it takes the same under every policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import shaper
+from benchmarks.common import machine, say
+from examples.genome.generate import Settings, generate
+from examples.genome.measure import CutInto
+from examples.genome.workflow import STAGES, Workflow
+from shaper.engines import WorkerSpec
+from shaper.types import Merge, Source, Task, Usage
+from shaper.units import MIB
+
+LINES, SAMPLES, BLOCK, RUNS = 60_000, 2_504, 256, 1_000
+POPULATIONS = {"AFR": 661, "AMR": 347, "EAS": 504, "EUR": 503, "SAS": 489, "GBR": 91}
+AFTER = {
+    "individuals": ("count",),
+    "sifting": ("count",),
+    "individuals_merge": ("individuals",),
+    "mutation_overlap": ("individuals_merge", "sifting"),
+    "frequency_all": ("individuals_merge", "sifting"),
+    "frequency": ("individuals_merge", "sifting"),
+}
+CUTS = (1, 2, 3, 5, 8, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a task costs.
+
+    Args:
+        fixed_s, open_s, element_s: F, o and w.
+        noise: standard deviation of the logarithm of the time.
+        memory_mib, mib_per_element: A and B.
+        bytes_per_element: of the result.
+        merge_s, merge_s_per_mib: of a merge, by the size of what is merged.
+    """
+
+    fixed_s: float
+    open_s: float
+    element_s: float
+    noise: float
+    memory_mib: float
+    mib_per_element: float
+    bytes_per_element: float
+    merge_s: float
+    merge_s_per_mib: float
+
+    def longer(self, times: float) -> Cost:
+        """The same for chromosomes so many times longer, where tasks are about files or samples."""
+        return replace(
+            self,
+            open_s=self.open_s * times,
+            element_s=self.element_s * times,
+            mib_per_element=self.mib_per_element * times,
+            bytes_per_element=self.bytes_per_element * times,
+        )
+
+
+COSTS: dict[str, Cost] = {
+    "count": Cost(0.02, 0.0, 0.4, 0.05, 30.0, 0.1, 500.0, 0.01, 0.002),
+    "individuals": Cost(0.02, 0.003, 68e-6, 0.1, 32.0, 2e-4, 60.0, 0.015, 0.002),
+    "individuals_merge": Cost(0.02, 0.05, 0.6e-3, 0.1, 32.0, 0.06, 600.0, 0.015, 0.002),
+    "sifting": Cost(0.012, 0.003, 8e-6, 0.1, 32.0, 2e-5, 6.0, 0.015, 0.002),
+    "mutation_overlap": Cost(0.02, 0.02, 0.6e-6, 0.1, 50.0, 2e-5, 0.01, 0.015, 0.002),
+    "frequency_all": Cost(0.02, 0.02, 0.6e-3, 0.1, 50.0, 0.0, 0.01, 0.015, 0.002),
+    "frequency": Cost(0.02, 0.01, 0.2e-3, 0.1, 50.0, 0.0, 0.01, 0.015, 0.002),
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One stage of the workflow, for the simulator."""
+
+    category: str
+    sources: tuple[Source, ...]
+    after: tuple[str, ...]
+    of: Cost
+    read_bytes: float = 0.0
+
+    @property
+    def pure_core_s(self) -> float:
+        """Core-seconds of the elements alone."""
+        return self.of.element_s * sum(source.elements or 0 for source in self.sources)
+
+    def cost(self, task: Task, rng: Any) -> Usage:
+        """What an attempt would use if it were not limited."""
+        work, of = task.work, self.of
+        noise = math.exp(of.noise * rng.standard_normal())
+        result_bytes = round(of.bytes_per_element * work.elements)
+        if isinstance(work, Merge):
+            read_mib = (work.input_bytes or 0) / MIB
+            wall_s = (of.merge_s + of.merge_s_per_mib * read_mib) * noise
+            return Usage(wall_s, wall_s, memory_mib=of.memory_mib + 2.0 * read_mib, result_bytes=result_bytes)
+        wall_s = (of.fixed_s + of.open_s * len(work.spans) + of.element_s * work.elements) * noise
+        memory_mib = of.memory_mib + of.mib_per_element * max(span.stop - span.start for span in work.spans)
+        return Usage(wall_s, wall_s, memory_mib=memory_mib, result_bytes=result_bytes)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workflow on a cluster: a case for `shaper.simulation`.
+
+    Args:
+        cores: in workers of 8, each with 16 GB.
+        chromosomes, lines: of the input; files of that many lines each.
+    """
+
+    cores: int
+    chromosomes: int
+    lines: int
+    bandwidth: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For figures."""
+        return f"genome on {self.cores} cores"
+
+    @property
+    def workers(self) -> tuple[WorkerSpec, ...]:
+        """All there from the beginning."""
+        return (WorkerSpec(8, 16_000, self.cores // 8),)
+
+    @property
+    def engine_options(self) -> Mapping[str, Any]:
+        """The manager starts one task after the other."""
+        return {"dispatch_s": DISPATCH_S}
+
+    def worlds(self, seed: int) -> Mapping[str, Drawn]:
+        """The stages; seeds differ in the noise of tasks alone."""
+        names = [str(number) for number in range(1, self.chromosomes + 1)]
+        times = self.lines / LINES
+        people = {"ALL": SAMPLES, **POPULATIONS}
+        blocks = range(0, SAMPLES, BLOCK)
+        sources = {
+            "count": [Source(f"{kind} {name}", 1) for name in names for kind in ("genotypes", "annotations")],
+            "individuals": [Source(f"chr{name}", self.lines, group=name) for name in names],
+            "individuals_merge": [
+                Source(f"{name}, samples from {first}", min(BLOCK, SAMPLES - first), first, group=name)
+                for name in names
+                for first in blocks
+            ],
+            "sifting": [Source(f"chr{name} annotation", self.lines, group=name) for name in names],
+            "mutation_overlap": [Source(f"{of} in {name}", n * (n - 1) // 2) for name in names for of, n in people.items()],
+            "frequency_all": [Source(f"ALL in {name}", RUNS) for name in names],
+            "frequency": [Source(f"{of} in {name}", RUNS) for name in names for of in POPULATIONS],
+        }
+        longer = ("count", "individuals_merge")
+        return {
+            stage: Drawn(
+                stage,
+                tuple(sources[stage]),
+                AFTER.get(stage, ()),
+                COSTS[stage].longer(times) if stage in longer else COSTS[stage],
+            )
+            for stage in STAGES
+        }
+
+
+# Work Queue and TaskVine start 400 to 480 commands per second: docs/engines.md.
+DISPATCH_S = 0.0023
+# Chromosome 22; eight like it; and as many lines as phase 3 has.
+CLUSTERS = (Cluster(8, 1, 1_200_000), Cluster(64, 8, 1_200_000), Cluster(512, 22, 3_600_000))
+
+
+# -- measuring -----------------------------------------------------------------------------------------------------
+
+
+def measured(data: Path, repetitions: int) -> dict[str, Cost]:
+    """Run the example and fit what tasks of each stage cost."""
+    files = generate(Settings(variants=LINES, chromosomes=1), data)
+    work = Workflow(files.genotypes, files.annotations, files.populations, runs=RUNS)
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    order, rng = list(CUTS), random.Random(0)
+    for _ in range(repetitions):
+        rng.shuffle(order)
+        for s in order:
+            with tempfile.TemporaryDirectory() as folder:
+                cut = CutInto({}, others=s)
+                options: dict[str, Any] = {"engine": "local", "cores": 1, "progress": False, "history": False}
+                found = shaper.run(work.stages(), policy=cut, run_dir=Path(folder) / "run", **options)
+                for row in found.report.timeline:
+                    if row["outcome"] == "done" and row["stage"] in STAGES:
+                        rows[row["stage"], row["work"]].append(row)
+                say(f"cut into {s}: {found.report.makespan_s:.1f} s")
+    return {stage: _cost(rows[stage, "process"], rows[stage, "merge"]) for stage in STAGES}
+
+
+def _cost(tasks: Sequence[Mapping[str, Any]], merges: Sequence[Mapping[str, Any]]) -> Cost:
+    wall_s = [row["finished_s"] - row["started_s"] for row in tasks]
+    elements = [row["elements"] for row in tasks]
+    opened = [_opened(row["what"]) for row in tasks]
+    fixed_s, open_s, element_s = _line(wall_s, opened, elements)
+    memory_mib, mib = _line([row["used"]["memory_mib"] for row in tasks], list(np.array(elements) / opened))
+    expected = np.array([fixed_s + open_s * k + element_s * n for k, n in zip(opened, elements, strict=True)])
+    misses = np.log(np.array(wall_s) / expected)
+    noise = float(np.median(np.abs(misses - np.median(misses))) * 1.4826)
+    result = sum(row["used"]["result_bytes"] for row in tasks) / sum(elements)
+    merge_s, per_mib = 0.0, 0.0
+    if merges:
+        read = [row["input_bytes"] / MIB for row in merges]
+        merge_s, per_mib = _line([row["finished_s"] - row["started_s"] for row in merges], read)
+    figures = (fixed_s, open_s, element_s, noise, memory_mib, mib, result, merge_s, per_mib)
+    return Cost(*(float(f"{figure:.3g}") for figure in figures))
+
+
+def _opened(what: str) -> int:
+    """How many spans a task had, from its words."""
+    return 1 + int(what.split(" and ")[-1].split()[0]) if what.endswith(" more") else 1
+
+
+def _line(values: Sequence[float], *columns: Sequence[float]) -> list[float]:
+    """A constant and factors of columns, none negative, of the least squares of relative errors."""
+    from scipy.optimize import nnls
+
+    matrix = np.column_stack([np.ones(len(values)), *columns])
+    per = 1.0 / np.array(values)
+    return [float(number) for number in nnls(matrix * per[:, None], np.ones(len(values)))[0]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("demo-output/genome/benchmark"), help="generated files")
+    parser.add_argument("--repetitions", type=int, default=5)
+    given = parser.parse_args()
+    found = measured(given.data, given.repetitions)
+    for stage, cost in found.items():
+        say(f'    "{stage}": Cost({", ".join(str(value) for value in asdict(cost).values())}),')
+    print(json.dumps({"machine": machine(), "costs": {stage: asdict(cost) for stage, cost in found.items()}}))
+
+
+if __name__ == "__main__":
+    main()
