@@ -30,8 +30,8 @@ class StagePlan:
 
     @property
     def merge_category(self) -> str:
-        """The category of its accumulating tasks."""
-        return "accumulating" if self.category == "processing" else f"{self.category}_merge"
+        """The category of its accumulating tasks: no name that a stage is likely to have, as beliefs go by category."""
+        return "accumulating" if self.category == "processing" else f"merges of {self.category}"
 
 
 class Waiting(NamedTuple):

@@ -178,9 +178,12 @@ class Adaptive:
                     continue
             if size is None:
                 probes = self._probes(group, about, capacity, left[group.stage])
-                if more_at_once < len(probes):
-                    probes = probes[: max(1, group.in_flight + more_at_once)]
-                    probes = [replace(probe, parallelism=plan.s if plan else None) for probe in probes]
+                if plan is not None and group.mode == "split":
+                    most = group.in_flight + more_at_once
+                    probes = [
+                        replace(probe, in_flight=min(probe.in_flight, most), parallelism=plan.s)
+                        for probe in probes[: max(1, most)]
+                    ]
                 at_once[group.stage] += max(0, probes[-1].in_flight - group.in_flight)
                 shapes += probes
                 allowed -= max(0, probes[-1].in_flight - group.in_flight)
@@ -327,10 +330,16 @@ class Adaptive:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
             reason, cores = "a guess: nothing is known yet", capacity.cores
             return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
+        cores = max(1, capacity.cores)
+        if left <= base * cores:
+            # No size to be found: each task is as small as it can be, and the workers hold all of them.
+            tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
+            return [Shape(group.stage, group.group, None, base, tasks, reason, durable=self._durable)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
+        share = max(base, left // cores)  # a probe with more than that would be waited for
         return [
-            Shape(group.stage, group.group, None, max(1, base * factor), count, reason, durable=self._durable)
-            for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
+            Shape(group.stage, group.group, None, min(base * factor, share), count, reason, durable=self._durable)
+            for count, factor in enumerate(spread[:cores], start=1)
         ]
 
     def _best(self, group: GroupBacklog, about: GroupBeliefs, beliefs: Beliefs, capacity: Capacity) -> Size | None:
