@@ -318,7 +318,9 @@ class Adaptive:
 
     def _probes(self, group: GroupBacklog, about: GroupBeliefs, capacity: Capacity, left: int) -> list[Shape]:
         """A few tasks of spread sizes; smaller ones while none has finished."""
-        base = max(1, min(_PROBE_ELEMENTS, left // (_PROBE_SHARE * max(1, capacity.cores))))
+        cores = max(1, capacity.cores)
+        at_once = cores if self.settings.goal == "makespan" else 1
+        base = max(1, min(_PROBE_ELEMENTS, left // (_PROBE_SHARE * at_once)))
         if self.settings.first_guess is not None:
             base = min(base, self.settings.first_guess)
         reason = "a probe: nothing is known yet"
@@ -330,7 +332,6 @@ class Adaptive:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
             reason, cores = "a guess: nothing is known yet", capacity.cores
             return [Shape(group.stage, group.group, None, guess, cores, reason, durable=self._durable)]
-        cores = max(1, capacity.cores)
         if left <= base * cores:
             # No size to be found: each task is as small as it can be, and the workers hold all of them.
             tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
