@@ -205,6 +205,8 @@ class Adaptive:
                 size = Size(smaller, size.slots, f"the first of {group.group}, whose tasks may differ from the others")
             if plan is not None:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
+                if plan.elements is not None:
+                    room = max(room, plan.s)  # what is planned to run together is submitted together, and may wait
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.

@@ -27,9 +27,9 @@ from typing import NamedTuple
 from shaper.models.group import GroupBeliefs
 from shaper.models.runs import Run
 
-# The probe: at most so many tasks, which together are at most this part of what is left, each at least so many times
-# as large as what has finished; otherwise it would cost more than it shows.
-PROBE, _SMALL, _GROWN = 5, 1 / 16, 2.0
+# The probe: at most so many tasks, each at least so many times as large as what has finished, with at most this part
+# of what is left, and no more than makes the whole dearer by this part.
+_PROBE, _GROWN, _MOST, _DEARER = 5, 2.0, 0.25, 0.04
 # Tasks side by side get less done than this part of what as many alone would: they are in each other's way.
 _HINDERED = 0.6
 
@@ -69,9 +69,27 @@ def probe(about: GroupBeliefs, left: int, most: int, s: int) -> tuple[int, int] 
         most: elements that a task may have now.
         s: parallelism that the law asks for.
     """
-    tasks = min(PROBE, s)
-    elements = min(most, int(left * _SMALL / tasks))
+    tasks, elements = _small(left, s)
+    elements = min(most, elements)
     return (tasks, elements) if tasks > 1 and elements >= _GROWN * about.largest_done else None
+
+
+def at_first(left: int, s_max: int) -> int | None:
+    """How many tasks a stage of few elements begins with: one for each, as far as there is room; None: they are many.
+
+    One of few tells nothing about larger tasks, nor would a probe be small; by (1) with equal parts such a stage is
+    worth as many tasks as it has elements.
+    """
+    s = min(left, s_max)
+    return s if _small(left, s)[1] < _GROWN else None
+
+
+def _small(left: int, s: int) -> tuple[int, int]:
+    """Tasks of a probe and the most elements of each: work costs sqrt(s / tasks) times as much as in s tasks."""
+    tasks = max(1, min(_PROBE, s))
+    dearer = math.sqrt(s / tasks) - 1.0
+    part = min(_MOST, _DEARER / dearer) if dearer > 0 else _MOST
+    return tasks, int(part * left / tasks)
 
 
 def hindered(runs: Iterable[Run]) -> bool:

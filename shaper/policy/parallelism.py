@@ -96,7 +96,7 @@ class Parallelism:
             return {}
         stages = _open(backlog, beliefs)
         seen = (
-            tuple((stage.name, stage.grown, stage.share) for stage in stages),
+            tuple((stage.name, stage.grown, stage.share, stage.in_flight > 0) for stage in stages),
             tuple(beliefs.parallelism.items()),
             tuple((kind.name, kind.count) for kind in capacity.kinds),
         )
@@ -146,13 +146,19 @@ class Parallelism:
         for _ in range(_ROUNDS if len(stages) > 1 else 1):
             for stage in stages:
                 load = float(sum(plan.s for name, plan in plans.items() if name != stage.name))
-                plans[stage.name] = self._cheapest(stage, beliefs, capacity, load)
+                before = self._plans.get(stage.name)
+                if before is not None and before.wave and stage.in_flight:
+                    plans[stage.name] = before  # it is not to be joined by tasks of another size
+                else:
+                    plans[stage.name] = self._cheapest(stage, beliefs, capacity, load)
         return plans
 
     def _cheapest(self, stage: _Open, beliefs: Beliefs, capacity: Capacity, load: float) -> Plan:
         """The number of tasks of the least cost: by the stage's runs, and before they tell, by its tasks."""
         about, s_max, urgency = beliefs.about(stage.category), max(1, capacity.cores), self._settings.urgency
         law = onset.law(about)
+        if law is None and (tasks := onset.at_first(stage.left, s_max)) and not _shown(beliefs, stage):
+            return Plan(tasks, None, f"parallelism: {tasks} at once, nothing is known yet, and there are few elements")
         if law is None or _told(beliefs, stage):
             choice = _choice(stage, beliefs, load, s_max, urgency)
             s, why = choice.s, choice.reason + (f", beside {load:.0f} of others" if load else "")
