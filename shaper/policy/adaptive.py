@@ -180,6 +180,9 @@ class Adaptive:
                 probes = self._probes(group, about, capacity, left[group.stage])
                 if plan is not None and group.mode == "split":
                     most = group.in_flight + more_at_once
+                    if plan.elements is not None:
+                        least = max(plan.elements, self.settings.min_chunksize)
+                        probes = [replace(probes[0], elements=least, in_flight=most, reason=plan.reason)]
                     probes = [
                         replace(probe, in_flight=min(probe.in_flight, most), parallelism=plan.s)
                         for probe in probes[: max(1, most)]

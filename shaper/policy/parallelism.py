@@ -158,7 +158,7 @@ class Parallelism:
         about, s_max, urgency = beliefs.about(stage.category), max(1, capacity.cores), self._settings.urgency
         law = onset.law(about)
         if law is None and (tasks := onset.at_first(stage.left, s_max)) and not _shown(beliefs, stage):
-            return Plan(tasks, None, f"parallelism: {tasks} at once, nothing is known yet, and there are few elements")
+            return Plan(tasks, 1, f"parallelism: {tasks} at once, nothing is known yet, and there are few elements")
         if law is None or _told(beliefs, stage):
             choice = _choice(stage, beliefs, load, s_max, urgency)
             s, why = choice.s, choice.reason + (f", beside {load:.0f} of others" if load else "")
