@@ -83,14 +83,14 @@ class Cost:
         )
 
 
-COSTS: dict[str, Cost] = {
-    "count": Cost(0.02, 0.0, 0.4, 0.05, 30.0, 0.1, 500.0, 0.01, 0.002),
-    "individuals": Cost(0.02, 0.003, 68e-6, 0.1, 32.0, 2e-4, 60.0, 0.015, 0.002),
-    "individuals_merge": Cost(0.02, 0.05, 0.6e-3, 0.1, 32.0, 0.06, 600.0, 0.015, 0.002),
-    "sifting": Cost(0.012, 0.003, 8e-6, 0.1, 32.0, 2e-5, 6.0, 0.015, 0.002),
-    "mutation_overlap": Cost(0.02, 0.02, 0.6e-6, 0.1, 50.0, 2e-5, 0.01, 0.015, 0.002),
-    "frequency_all": Cost(0.02, 0.02, 0.6e-3, 0.1, 50.0, 0.0, 0.01, 0.015, 0.002),
-    "frequency": Cost(0.02, 0.01, 0.2e-3, 0.1, 50.0, 0.0, 0.01, 0.015, 0.002),
+COSTS = {
+    "count": Cost(0.0, 0.0, 0.405, 0.05, 29.4, 0.0654, 10700.0, 0.0111, 0.0),
+    "individuals": Cost(0.027, 0.0, 3.43e-05, 0.0531, 40.3, 0.000961, 60.2, 0.00984, 0.000904),
+    "individuals_merge": Cost(0.00515, 0.0, 0.000456, 0.154, 32.8, 0.15, 2490.0, 0.00528, 0.00207),
+    "sifting": Cost(0.0114, 0.0, 9.74e-07, 0.176, 29.3, 7.22e-05, 6.28, 0.0113, 0.0405),
+    "mutation_overlap": Cost(0.00806, 0.0, 2.28e-07, 0.19, 55.6, 7.36e-05, 0.0684, 0.00726, 0.0),
+    "frequency_all": Cost(0.0133, 0.0, 0.000196, 0.0592, 43.6, 0.0051, 3.31, 0.00622, 0.0),
+    "frequency": Cost(0.00114, 0.0, 8.21e-05, 0.107, 33.0, 0.00119, 0.871, 0.00631, 0.0),
 }
 
 
@@ -128,7 +128,7 @@ class Cluster:
     """The workflow on a cluster: a case for `shaper.simulation`.
 
     Args:
-        cores: in workers of 8, each with 16 GB.
+        cores: in workers of 8, each with 32 GB.
         chromosomes, lines: of the input; files of that many lines each.
     """
 
@@ -145,7 +145,7 @@ class Cluster:
     @property
     def workers(self) -> tuple[WorkerSpec, ...]:
         """All there from the beginning."""
-        return (WorkerSpec(8, 16_000, self.cores // 8),)
+        return (WorkerSpec(8, 32_000, self.cores // 8),)
 
     @property
     def engine_options(self) -> Mapping[str, Any]:
@@ -185,7 +185,7 @@ class Cluster:
 
 # Work Queue and TaskVine start 400 to 480 commands per second: docs/engines.md.
 DISPATCH_S = 0.0023
-# Chromosome 22; eight like it; and as many lines as phase 3 has.
+# About chromosome 22 of phase 3; eight like it; about all of phase 3.
 CLUSTERS = (Cluster(8, 1, 1_200_000), Cluster(64, 8, 1_200_000), Cluster(512, 22, 3_600_000))
 
 
@@ -218,13 +218,13 @@ def _cost(tasks: Sequence[Mapping[str, Any]], merges: Sequence[Mapping[str, Any]
     wall_s = [walls_s[row["what"], row["elements"]] for row in pieces]
     elements = [row["elements"] for row in pieces]
     opened = [_opened(row["what"]) for row in pieces]
-    if max(elements) <= 2:  # files, each at once: what opens them is what there is to them
-        opened = [0] * len(pieces)
     fixed_s, open_s, element_s = _line(wall_s, opened, elements)
+    if max(elements) == len(set(elements)):  # files, whole: of two kinds, of which the mean counts
+        fixed_s, open_s, element_s = 0.0, 0.0, sum(wall_s) / sum(elements)
     memory_mib, mib = _line([row["used"]["memory_mib"] for row in pieces], np.array(elements) / np.maximum(1, opened))
     expected = np.array([fixed_s + open_s * k + element_s * n for k, n in zip(opened, elements, strict=True)])
     misses = np.log(np.array(wall_s) / expected)
-    noise = float(np.median(np.abs(misses - np.median(misses))) * 1.4826)
+    noise = float(np.median(np.abs(misses - np.median(misses))) * 1.4826) if open_s or fixed_s else 0.05
     result = sum(row["used"]["result_bytes"] for row in tasks) / sum(row["elements"] for row in tasks)
     merge_s, per_mib = 0.0, 0.0
     if merges:

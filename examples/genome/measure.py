@@ -17,10 +17,12 @@ from examples.genome.workflow import Workflow
 from shaper import Resources, Source, Stage
 from shaper.models import Beliefs, Choice, Estimate, Run
 from shaper.policy.fixed import Fixed, merge_shapes
-from shaper.types import Backlog, Cancel, Capacity, Observation, Shape, Verdict, Work
+from shaper.types import Backlog, Cancel, Capacity, Merge, Observation, Shape, Verdict, Work
+from shaper.units import MIB
 
 M = TypeVar("M", bound="Model")
 ALONE = ("individuals", "sifting", "individuals_merge", "mutation_overlap")
+_MERGE = 4  # times what is merged is what a merge may take
 TOGETHER = ("frequency_all", "frequency")
 
 
@@ -81,9 +83,11 @@ class CutInto:
         return shapes
 
     def allocate(self, work: Work, beliefs: Beliefs, capacity: Capacity) -> Resources:
-        """One core, and its share of the memory."""
+        """One core, and its share of the memory; a merge of large results gets more."""
         assert capacity.largest is not None
-        return Resources(1, capacity.largest.memory_mib // capacity.largest.cores)
+        largest = capacity.largest
+        merged_mib = (work.input_bytes or 0) // MIB if isinstance(work, Merge) else 0
+        return Resources(1, min(largest.memory_mib, max(largest.memory_mib // largest.cores, _MERGE * merged_mib)))
 
     def revise(self, *_: object) -> Sequence[Cancel]:
         """Take nothing back."""
