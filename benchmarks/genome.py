@@ -124,7 +124,10 @@ def real(rounds: int, lines: int, data: Path) -> dict[str, Any]:
                 for state in ("cold", "warm"):
                     policy = Adaptive(goal=label)  # type: ignore[arg-type]
                     seen[f"{label} {state}"].append(really(work, policy, Path(folder) / "history.sqlite"))
-        say(f"round {number + 1}: " + ", ".join(f"{label} {found[-1].makespan_s:.1f} s" for label, found in seen.items()))
+        say(
+            f"round {number + 1}: "
+            + ", ".join(f"{label} {found[-1].makespan_s:.1f} s" for label, found in seen.items())
+        )
     return compared(seen, list(fixed))
 
 
@@ -200,7 +203,9 @@ def compared(seen: Mapping[str, Sequence[Outcome]], fixed: Sequence[str]) -> dic
     """Medians of all settings, and Adaptive's over those of the best fixed one."""
     figures: dict[str, Any] = {"over_best_fixed": {}, "over_best_of_all": {}, "best": {}}
     for goal in GOALS:
-        values = {label: [one.makespan_s if goal == "makespan" else one.cost for one in of] for label, of in seen.items()}
+        values = {
+            label: [one.makespan_s if goal == "makespan" else one.cost for one in of] for label, of in seen.items()
+        }
         medians = {label: statistics.median(of) for label, of in values.items()}
         figures[goal] = {label: spread(of) for label, of in values.items()}
         best = min(fixed, key=medians.__getitem__)

@@ -167,20 +167,18 @@ class Cluster:
                 for first in blocks
             ],
             "sifting": [Source(f"chr{name} annotation", self.lines, group=name) for name in names],
-            "mutation_overlap": [Source(f"{of} in {name}", n * (n - 1) // 2) for name in names for of, n in people.items()],
+            "mutation_overlap": [
+                Source(f"{of} in {name}", n * (n - 1) // 2) for name in names for of, n in people.items()
+            ],
             "frequency_all": [Source(f"ALL in {name}", RUNS) for name in names],
             "frequency": [Source(f"{of} in {name}", RUNS) for name in names for of in POPULATIONS],
         }
-        longer = ("count", "individuals_merge")
-        return {
-            stage: Drawn(
-                stage,
-                tuple(sources[stage]),
-                AFTER.get(stage, ()),
-                COSTS[stage].longer(times) if stage in longer else COSTS[stage],
-            )
-            for stage in STAGES
+        costs = {
+            **COSTS,
+            **{stage: COSTS[stage].longer(times) for stage in ("count", "individuals_merge")},
+            "sifting": replace(COSTS["sifting"], bytes_per_element=COSTS["sifting"].bytes_per_element / times),
         }
+        return {stage: Drawn(stage, tuple(sources[stage]), AFTER.get(stage, ()), costs[stage]) for stage in STAGES}
 
 
 # Work Queue and TaskVine start 400 to 480 commands per second: docs/engines.md.

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shaper.models.beliefs import Beliefs, StageRuns
-from shaper.models.group import GroupBeliefs
 from shaper.models.runs import Choice, Run
 from shaper.policy import caution, chunksize, onset
 from shaper.policy.settings import Settings
@@ -33,6 +32,8 @@ _SLOWER = 1.05
 _ALIKE = 4.0
 # Tasks may be made so much larger than their number asks for, so that as many groups make no more of them.
 _STRETCH = 2.0
+# Runs of about this size tell what a stage is worth once they had so many parallelisms, so many times apart.
+_TRIED, _APART = 3, 4
 # How often each stage's choice is made again with what the others have chosen.
 _ROUNDS = 2
 
@@ -251,11 +252,13 @@ def _shown(beliefs: Beliefs, stage: _Open) -> int:
 
 
 def _told(beliefs: Beliefs, stage: _Open) -> bool:
-    """Whether runs say more of the stage than its tasks: several parallelisms at this size, or hindrance."""
+    """Whether runs say more of the stage than its tasks: parallelisms far apart at this size, or hindrance."""
     known = beliefs.parallelism.get(stage.category)
     if known is None:
         return False
-    return len({run.s for run in _alike(known, stage)}) > 1 or onset.hindered(known.model.runs)
+    tried = {run.s for run in _alike(known, stage)}
+    apart = len(tried) >= _TRIED and max(tried) >= _APART * min(tried)
+    return apart or onset.hindered(known.model.runs)
 
 
 def _alike(known: StageRuns, stage: _Open) -> list[Run]:
