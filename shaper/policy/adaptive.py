@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -155,6 +156,7 @@ class Adaptive:
         free = 1.0  # share of the workers not yet spoken for
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
+        open_groups = Counter(group.stage for group in backlog.groups if group.pending_elements)
         for group in backlog.groups:
             if group.in_flight:
                 shown[group.stage] += group.in_flight
@@ -202,6 +204,9 @@ class Adaptive:
             if about.cautious:
                 smaller = max(self.settings.min_chunksize, size.elements // caution.first_share(about), 1)
                 size = Size(smaller, size.slots, f"small until some finish: {caution.reason(about)}")
+                # Each group is on trial: none is to be through with it before the first of its small tasks have ended.
+                most = max(caution.ON_TRIAL, -(-size.slots // max(1, open_groups[group.stage])))
+                room = min(room, most - group.in_flight)
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
                 smaller = max(self.settings.min_chunksize, size.elements // caution.FIRST_SHARE, 1)
@@ -217,6 +222,8 @@ class Adaptive:
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed, more_at_once)
+            if more <= 0:
+                continue
             if beliefs.outage(group.stage, group.group).holds:
                 more = 1  # the workers are for other groups
             fed = chunksize.fed(about, self.settings) if plan is None else None
