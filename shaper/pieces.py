@@ -30,8 +30,8 @@ class StagePlan:
 
     @property
     def merge_category(self) -> str:
-        """The category of its accumulating tasks: one that no stage has by accident."""
-        return "accumulating" if self.category == "processing" else f"accumulating {self.category}"
+        """The category of its accumulating tasks: no name that a stage is likely to have, as beliefs go by category."""
+        return "accumulating" if self.category == "processing" else f"merges of {self.category}"
 
 
 class Waiting(NamedTuple):

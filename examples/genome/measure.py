@@ -17,10 +17,12 @@ from examples.genome.workflow import Workflow
 from shaper import Resources, Source, Stage
 from shaper.models import Beliefs, Choice, Estimate, Run
 from shaper.policy.fixed import Fixed, merge_shapes
-from shaper.types import Backlog, Cancel, Capacity, Observation, Shape, Verdict, Work
+from shaper.types import Backlog, Cancel, Capacity, Merge, Observation, Shape, Verdict, Work
+from shaper.units import MIB
 
 M = TypeVar("M", bound="Model")
 ALONE = ("individuals", "sifting", "individuals_merge", "mutation_overlap")
+_MERGE = 4  # times what is merged is what a merge may take
 TOGETHER = ("frequency_all", "frequency")
 
 
@@ -43,35 +45,49 @@ class Model(Protocol):
 
 
 class CutInto:
-    """A policy: each stage is cut into a given number of tasks of one core; results are merged when all are there.
+    """A policy: each stage is cut into a given number of tasks of one core, so many at once; merged when all are there.
+
+    Groups are cut apart, so a stage of many groups makes some tasks more.
 
     Args:
         tasks: by name of the stage.
+        others: of stages that are not named.
     """
 
     name = "cut into s"
 
-    def __init__(self, tasks: Mapping[str, int]) -> None:
+    def __init__(self, tasks: Mapping[str, int], others: int = 1) -> None:
         self._tasks = tasks
+        self._others = others
         self._elements: dict[str, int] = {}
         self._fixed = Fixed(1)
 
     def shapes(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Sequence[Shape]:
-        """All tasks of every stage that has begun."""
+        """As many tasks of every stage that has begun as may run."""
         if capacity.largest is None:
             return ()
         done = {stage.stage for stage in backlog.stages if not stage.processing_left}
         shapes = [shape for shape in merge_shapes(backlog, 8, capacity.cores) if shape.stage in done]
+        tasks = {stage.stage: self._tasks.get(stage.stage, self._others) for stage in backlog.stages}
+        room = {stage.stage: tasks[stage.stage] - stage.in_flight for stage in backlog.stages}
+        for stage in backlog.stages:
+            left = stage.pending_elements + stage.in_flight_elements
+            self._elements.setdefault(stage.stage, max(1, -(-left // tasks[stage.stage])))
         for group in backlog.groups:
-            left, s = group.pending_elements + group.in_flight_elements, self._tasks[group.stage]
-            elements = -(-self._elements.setdefault(group.stage, left) // s)
-            shapes.append(Shape(group.stage, group.group, None, elements, s, f"cut into {s}"))
+            elements = self._elements[group.stage]
+            more = min(room[group.stage], group.waiting + -(-group.pending_elements // elements))
+            room[group.stage] -= more
+            if more > 0:
+                why = f"cut into {tasks[group.stage]}"
+                shapes.append(Shape(group.stage, group.group, None, elements, group.in_flight + more, why))
         return shapes
 
     def allocate(self, work: Work, beliefs: Beliefs, capacity: Capacity) -> Resources:
-        """One core, and its share of the memory."""
+        """One core, and its share of the memory; a merge of large results gets more."""
         assert capacity.largest is not None
-        return Resources(1, capacity.largest.memory_mib // capacity.largest.cores)
+        largest = capacity.largest
+        merged_mib = (work.input_bytes or 0) // MIB if isinstance(work, Merge) else 0
+        return Resources(1, min(largest.memory_mib, max(largest.memory_mib // largest.cores, _MERGE * merged_mib)))
 
     def revise(self, *_: object) -> Sequence[Cancel]:
         """Take nothing back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -163,6 +164,7 @@ class Adaptive:
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
         probed: list[Shape] = []  # the smallest of each group that is being probed, with all of them in flight
+        open_groups = Counter(group.stage for group in backlog.groups if group.pending_elements)
         for group in backlog.groups:
             if group.in_flight:
                 shown[group.stage] += group.in_flight
@@ -186,14 +188,20 @@ class Adaptive:
                     continue
             if size is None:
                 probes = self._probes(group, about, capacity, left[group.stage])
-                if more_at_once < len(probes):
-                    probes = probes[: max(1, group.in_flight + more_at_once)]
-                    probes = [replace(probe, parallelism=plan.s if plan else None) for probe in probes]
+                if plan is not None and group.mode == "split":
+                    most = group.in_flight + more_at_once
+                    if plan.elements is not None:
+                        least = max(plan.elements, self.settings.min_chunksize)
+                        probes = [replace(probes[0], elements=least, in_flight=most, reason=plan.reason)]
+                    probes = [
+                        replace(probe, in_flight=min(probe.in_flight, most), parallelism=plan.s)
+                        for probe in probes[: max(1, most)]
+                    ]
                 at_once[group.stage] += max(0, probes[-1].in_flight - group.in_flight)
                 shapes += probes
                 allowed -= max(0, probes[-1].in_flight - group.in_flight)
                 free -= max(0, probes[-1].in_flight - group.in_flight) / max(1, capacity.cores)
-                if plan is None and group.mode == "split" and not about.exhausted:
+                if plan is None and group.mode == "split" and len(probes) > 1:
                     probed.append(replace(probes[0], in_flight=max(group.in_flight, probes[-1].in_flight)))
                 continue
             line = about.wall.line
@@ -207,19 +215,20 @@ class Adaptive:
             size = chunksize.tail(size, still, idle_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
                 smaller = max(self.settings.min_chunksize, usual // caution.first_share(about), 1)
-                size = Size(
-                    min(smaller, size.elements), size.slots, f"small until some finish: {caution.reason(about)}"
-                )
+                why = f"small until some finish: {caution.reason(about)}"
+                size = Size(min(smaller, size.elements), size.slots, why)
+                # Each group is on trial: none is to be through with it before the first of its small tasks have ended.
+                most = max(caution.ON_TRIAL, -(-size.slots // max(1, open_groups[group.stage])))
+                room = min(room, most - group.in_flight)
             elif self._unproven(group, beliefs):
                 room = min(room, max(1, max(2, size.slots // 8) - group.in_flight))
                 smaller = max(self.settings.min_chunksize, usual // caution.FIRST_SHARE, 1)
-                size = Size(
-                    min(smaller, size.elements),
-                    size.slots,
-                    f"the first of {group.group}, whose tasks may differ from the others",
-                )
+                why = f"the first of {group.group}, whose tasks may differ from the others"
+                size = Size(min(smaller, size.elements), size.slots, why)
             if plan is not None:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
+                if plan.elements is not None:
+                    room = max(room, plan.s)  # what is planned to run together is submitted together, and may wait
             elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
@@ -227,6 +236,8 @@ class Adaptive:
             if full:
                 continue  # what waits may still be cut anew
             more = min(room, tasks, allowed, more_at_once)
+            if more <= 0:
+                continue
             if beliefs.outage(group.stage, group.group).holds:
                 more = 1  # the workers are for other groups
             fed = chunksize.fed(about, self.settings) if plan is None else None
@@ -339,7 +350,9 @@ class Adaptive:
 
     def _probes(self, group: GroupBacklog, about: GroupBeliefs, capacity: Capacity, left: int) -> list[Shape]:
         """A few tasks of spread sizes; smaller ones while none has finished."""
-        base = max(1, min(_PROBE_ELEMENTS, left // (_PROBE_SHARE * max(1, capacity.cores))))
+        cores = max(1, capacity.cores)
+        at_once = cores if self.settings.goal == "makespan" else 1
+        base = max(1, min(_PROBE_ELEMENTS, left // (_PROBE_SHARE * at_once)))
         if self.settings.first_guess is not None:
             base = min(base, self.settings.first_guess)
         reason = "a probe: nothing is known yet"
@@ -351,12 +364,15 @@ class Adaptive:
             guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
             reason, cores = "a guess: nothing is known yet", capacity.cores
             return [Shape(group.stage, group.group, None, guess, cores, reason, durable=not self._stay_s)]
+        if left <= base * cores:
+            # No size to be found: each task is as small as it can be, and the workers hold all of them.
+            tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
+            return [Shape(group.stage, group.group, None, base, tasks, reason, durable=not self._stay_s)]
         spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
-        # No probe is larger than what each slot will have to do.
-        most = max(base, left // max(1, capacity.cores))
+        share = max(base, left // cores)  # a probe with more than that would be waited for
         return [
-            Shape(group.stage, group.group, None, min(base * factor, most), count, reason, durable=not self._stay_s)
-            for count, factor in enumerate(spread[: max(1, capacity.cores)], start=1)
+            Shape(group.stage, group.group, None, min(base * factor, share), count, reason, durable=not self._stay_s)
+            for count, factor in enumerate(spread[:cores], start=1)
         ]
 
     def _best(self, group: GroupBacklog, about: GroupBeliefs, beliefs: Beliefs, capacity: Capacity) -> Size | None:

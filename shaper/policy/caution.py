@@ -8,6 +8,8 @@ from shaper.models.group import GroupBeliefs
 FIRST_SHARE = 4
 # And where that other run was about other code.
 _DOUBTED_SHARE = 16
+# So many tasks of a group on trial may run, and its share of the workers: enough that some end soon.
+ON_TRIAL = 8
 
 
 def first_share(about: GroupBeliefs) -> int:

@@ -2,8 +2,9 @@
 
 A lone stage whose makespan counts gets all the workers hold, unless its runs have shown that fewer are faster. Where
 cost counts, at most s of a stage's tasks run at once, and it is cut into s of them where memory allows: a category
-without history begins with one task at a time (the baseline), then one wave at moderate s (the probe), both of them
-useful work, then the model chooses. Where stages compete, each gets its share by what the models say of all of them.
+without history begins with one task (the baseline), then a wave at moderate s (the probe), both of them useful work;
+then its tasks say what s is worth (onset.py), and once runs of this size have shown several s, the model. Where the
+makespan counts and stages compete, each gets its share by what the models say of all of them.
 
 symbol     meaning
 s          parallelism: tasks of a stage at once (`split`), or cores of a task (`threads`)
@@ -19,21 +20,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shaper.models.beliefs import Beliefs, StageRuns
-from shaper.models.group import GroupBeliefs
-from shaper.models.runs import Choice
-from shaper.policy import caution, chunksize
+from shaper.models.runs import Choice, Run
+from shaper.policy import caution, chunksize, onset
 from shaper.policy.settings import Settings
 from shaper.types import Backlog, Capacity, GroupBacklog, Mode
+from shaper.units import show_seconds
 
 # More tasks at once must be known to be so much slower before fewer are run where time alone counts.
 _SLOWER = 1.05
 # A run counts as evidence for one of this size up to so many times it, or one part of it.
 _ALIKE = 4.0
-# Where a category has run at one or two parallelisms, the next wave gets this part of what is left: most is to be done
-# at what it will have shown.
-_PART = {1: 0.25, 2: 0.5}
-# So many tasks make a baseline, the largest of them at least one in so many of what is left.
-_BASELINE, _LARGE = 3, 16
+# Tasks may be made so much larger than their number asks for, so that as many groups make no more of them.
+_STRETCH = 2.0
+# Runs of about this size tell what a stage is worth once they had so many parallelisms, so many times apart.
+_TRIED, _APART = 3, 4
 # How often each stage's choice is made again with what the others have chosen.
 _ROUNDS = 2
 
@@ -64,13 +64,20 @@ class _Open:
     mode: Mode
     left: int
     in_flight: int
-    based: bool
+    grown: int  # of the size that tasks of the category have had, the logarithm: with it the plans change
     share: int  # what sizes are divided by, while beliefs are on trial
     groups: tuple[int, ...]
 
     def pieces(self, elements: int) -> int:
         """How many tasks of at most so many elements what is left makes: none crosses groups."""
         return sum(math.ceil(left / elements) for left in self.groups)
+
+    def even(self, elements: int, most: int, tasks: int) -> int:
+        """The size, a little larger where that makes no more than so many tasks of it."""
+        largest = min(most, int(_STRETCH * elements))
+        while elements < largest and self.pieces(elements) > tasks:
+            elements = min(largest, elements + max(1, elements // 32))
+        return elements
 
 
 class Parallelism:
@@ -90,7 +97,7 @@ class Parallelism:
             return {}
         stages = _open(backlog, beliefs)
         seen = (
-            tuple((stage.name, stage.based, stage.share) for stage in stages),
+            tuple((stage.name, stage.grown, stage.share, stage.in_flight > 0) for stage in stages),
             tuple(beliefs.parallelism.items()),
             tuple((kind.name, kind.count) for kind in capacity.kinds),
         )
@@ -105,50 +112,74 @@ class Parallelism:
                 plans[stage.name] = self._threads(stage, beliefs, capacity)
         side_by_side = [stage for stage in stages if stage.mode == "split"]
         if self._settings.goal == "cost":
-            return plans | self._shares(side_by_side, beliefs, capacity, self._settings.urgency)
+            return plans | self._worth(side_by_side, beliefs, capacity)
         if len(side_by_side) > 1:
             known = [stage for stage in side_by_side if _shown(beliefs, stage) >= 2]
-            if len(known) == len(side_by_side):
-                return plans | self._shares(side_by_side, beliefs, capacity, 1.0, fill=True)
-            return plans
+            return plans | self._shares(side_by_side, beliefs, capacity) if len(known) == len(side_by_side) else plans
         for stage in side_by_side:
             plan = self._fewer(stage, beliefs, capacity)
             if plan is not None:
                 plans[stage.name] = plan
         return plans
 
-    def _shares(
-        self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity, urgency: float, *, fill: bool = False
-    ) -> dict[str, Plan]:
-        """What each stage gets of the workers, each with the others as load; all of them where `fill` is set."""
+    def _shares(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> dict[str, Plan]:
+        """What each stage gets of all the workers, each with the others as load."""
         s_max = max(1, capacity.cores)
         chosen: dict[str, Choice] = {}
-        for _ in range(_ROUNDS if len(stages) > 1 else 1):
+        for _ in range(_ROUNDS):
             for stage in stages:
                 load = float(sum(choice.s for name, choice in chosen.items() if name != stage.name))
-                chosen[stage.name] = _choice(stage, beliefs, load, s_max, urgency)
+                chosen[stage.name] = _choice(stage, beliefs, load, s_max, 1.0)
         total = sum(choice.s for choice in chosen.values())
-        scale = s_max / total if total > s_max or fill else 1.0
+        scale = s_max / total
         plans = {}
         for stage in stages:
             choice = chosen[stage.name]
             s = max(1, math.floor(choice.s * scale)) if scale < 1.0 else math.ceil(choice.s * scale)
-            beside = total - choice.s
-            reason = f"parallelism: {s} at once, {choice.reason}" + (f", beside {beside} of others" if beside else "")
-            shown = _shown(beliefs, stage)
-            if fill or not shown:
-                plans[stage.name] = Plan(s, None, reason)
-                continue
-            part = _PART.get(shown, 1.0) if s > 1 else 1.0
-            most = chunksize.largest(beliefs.about(stage.category), capacity, self._settings, s)
-            most = max(1, most // stage.share)
-            elements = min(max(1, math.ceil(part * stage.left / s)), most)
-            if part == 1.0:
-                # Where memory or groups make more tasks of it, no last wave of a few.
-                pieces = stage.pieces(elements)
-                s = math.ceil(pieces / max(1, round(pieces / s)))
-            plans[stage.name] = Plan(s, elements, reason, wave=part < 1.0)
+            plans[stage.name] = Plan(
+                s, None, f"parallelism: {s} at once, {choice.reason}, beside {total - choice.s} of others"
+            )
         return plans
+
+    def _worth(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> dict[str, Plan]:
+        """What each stage is worth where cost counts; those that do not fit side by side follow each other."""
+        plans: dict[str, Plan] = {}
+        for _ in range(_ROUNDS if len(stages) > 1 else 1):
+            for stage in stages:
+                load = float(sum(plan.s for name, plan in plans.items() if name != stage.name))
+                before = self._plans.get(stage.name)
+                if before is not None and before.wave and stage.in_flight:
+                    plans[stage.name] = before  # it is not to be joined by tasks of another size
+                else:
+                    plans[stage.name] = self._cheapest(stage, beliefs, capacity, load)
+        return plans
+
+    def _cheapest(self, stage: _Open, beliefs: Beliefs, capacity: Capacity, load: float) -> Plan:
+        """The number of tasks of the least cost: by the stage's runs, and before they tell, by its tasks."""
+        about, s_max, urgency = beliefs.about(stage.category), max(1, capacity.cores), self._settings.urgency
+        law = onset.law(about)
+        if law is None and (tasks := onset.at_first(stage.left, s_max)) and not _shown(beliefs, stage):
+            return Plan(tasks, 1, f"parallelism: {tasks} at once, nothing is known yet, and there are few elements")
+        if law is None or _told(beliefs, stage):
+            choice = _choice(stage, beliefs, load, s_max, urgency)
+            s, why = choice.s, choice.reason + (f", beside {load:.0f} of others" if load else "")
+            if law is None:
+                return Plan(s, None, f"parallelism: {s} at once, {why}")
+        else:
+            s = law.cheapest(stage.left, s_max, urgency)
+            why = f"as a task takes {show_seconds(law.fixed_s)}, the work {show_seconds(law.element_s * stage.left)}"
+        most = max(1, chunksize.largest(about, capacity, self._settings, s) // stage.share)
+        if _shown(beliefs, stage) < 2 and (small := onset.probe(about, stage.left, most, s)):
+            return Plan(*small, f"parallelism: {small[0]} at once, the probe, {why}", wave=True)
+        elements = max(1, math.ceil(stage.left / s))
+        if elements > most and most >= int(chunksize.GROWTH * about.largest_done) // stage.share:
+            return Plan(s, most, f"parallelism: {s} at once, still growing, {why}", wave=True)
+        elements = min(elements, most)
+        # Where memory or groups make more tasks of it, no last wave of a few.
+        waves = max(1, round(stage.pieces(elements) / s))
+        elements = stage.even(elements, most, waves * s)
+        s = math.ceil(stage.pieces(elements) / waves)
+        return Plan(s, elements, f"parallelism: {s} at once, {why}")
 
     def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
         """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
@@ -156,7 +187,7 @@ class Parallelism:
         if known is None or s_max == 1:
             return None
         gamma = known.gamma(max(1, stage.left + stage.in_flight))
-        alike = [run for run in known.model.runs if 1 / _ALIKE <= run.gamma / gamma <= _ALIKE]
+        alike = _alike(known, stage)
         if len({run.s for run in alike}) < 2:
             return None
         choice = known.model.choose(gamma, 0.0, s_max, objective="makespan")
@@ -206,20 +237,12 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
                 first.mode,
                 left,
                 of_stage.in_flight_elements,
-                _based(about, left),
+                int(math.log2(about.largest_done)) if about.largest_done >= 1 else -1,
                 caution.first_share(about) if about.cautious else 1,
                 tuple(group.pending_elements for group in groups),
             )
         )
     return stages
-
-
-def _based(about: GroupBeliefs, left: int) -> bool:
-    """Whether single tasks have shown enough: what is fixed and what grows with the size can be told apart."""
-    line, size = about.wall.line, about.largest_done
-    if line is None or about.done < _BASELINE or not line.identified:
-        return False
-    return line.slope * size >= line.intercept or size * _LARGE >= left
 
 
 def _shown(beliefs: Beliefs, stage: _Open) -> int:
@@ -228,11 +251,24 @@ def _shown(beliefs: Beliefs, stage: _Open) -> int:
     return 0 if known is None else len({run.s for run in known.model.runs})
 
 
+def _told(beliefs: Beliefs, stage: _Open) -> bool:
+    """Whether runs say more of the stage than its tasks: parallelisms far apart at this size, or hindrance."""
+    known = beliefs.parallelism.get(stage.category)
+    if known is None:
+        return False
+    tried = {run.s for run in _alike(known, stage)}
+    apart = len(tried) >= _TRIED and max(tried) >= _APART * min(tried)
+    return apart or onset.hindered(known.model.runs)
+
+
+def _alike(known: StageRuns, stage: _Open) -> list[Run]:
+    """The runs of about the size of what is to be done."""
+    gamma = known.gamma(max(1, stage.left + stage.in_flight))
+    return [run for run in known.model.runs if 1 / _ALIKE <= run.gamma / gamma <= _ALIKE]
+
+
 def _choice(stage: _Open, beliefs: Beliefs, load: float, s_max: int, urgency: float) -> Choice:
     known = beliefs.parallelism.get(stage.category) or StageRuns(max(1, stage.left))
-    if known.model.runs and _shown(beliefs, stage) == 1 and not stage.based:
-        # One task at a time until sizes can be told apart: as much of a baseline as small tasks can be.
-        return Choice(known.model.runs[-1].s, None, "the baseline")
     gamma = known.gamma(max(1, stage.left + stage.in_flight))
     return known.model.choose(gamma, load, s_max, urgency)
 

@@ -262,7 +262,7 @@ def test_stages_in_the_simulator_are_the_same_to_the_byte(tmp_path: Path) -> Non
 
 def test_a_stage_named_like_the_merges_of_another_learns_by_itself() -> None:
     found, _ = simulated([Stage("x", {"a": 20}), Stage("x_merge", lambda values: {"b": 30}, after=["x"])])
-    assert set(found.beliefs.categories) == {"x", "x_merge", "accumulating x", "accumulating x_merge"}
+    assert set(found.beliefs.categories) == {"x", "x_merge", "merges of x", "merges of x_merge"}
 
 
 def test_a_recorded_run_is_replayed_with_what_waits_for_what(tmp_path: Path) -> None:

@@ -229,6 +229,16 @@ def test_adaptive_probes_smaller_when_a_probe_did_not_fit() -> None:
     assert [(s.elements, s.in_flight) for s in shapes] == [(50, 1)]
 
 
+def test_a_stage_with_no_more_elements_than_cores_begins_with_one_for_each() -> None:
+    shapes = Adaptive().shapes(Beliefs(), capacity(4, 8000, 10), backlog(16))
+    assert [(s.elements, s.in_flight) for s in shapes] == [(1, 16)]
+
+
+def test_no_probe_is_larger_than_what_each_core_would_get() -> None:
+    shapes = Adaptive().shapes(Beliefs(), capacity(4, 8000, 10), backlog(100))
+    assert [(s.elements, s.in_flight) for s in shapes] == [(1, 1), (2, 2), (2, 3), (1, 40)]
+
+
 def test_adaptive_takes_the_size_that_memory_allows_with_every_core_busy() -> None:
     shapes = Adaptive().shapes(learnt(), capacity(4, 4000), backlog())
     # 1000 MiB each: 300 + 0.01 n stays below it with room for the risk.
@@ -545,6 +555,25 @@ def test_what_another_run_has_learnt_is_used_and_not_trusted() -> None:
         n = first.elements
         warm = warm.updated(seen(task(chunk(n), number=number), memory_mib=300 + 0.01 * n, wall_s=1 + 1e-4 * n))
     assert Adaptive().shapes(warm, small, backlog())[-1].elements > usual.elements // 2
+
+
+def test_groups_that_are_on_trial_share_the_workers_until_some_of_each_have_finished() -> None:
+    """Else one after the other would be through with nothing but small tasks."""
+    workers, names = capacity(4, 4000, 16), ("a", "b", "c", "d")
+
+    def shapes(in_flight: int) -> dict[str, int]:
+        groups = [
+            GroupBacklog("processing", name, "processing", "split", 10**7, 0, in_flight, in_flight * 10)
+            for name in names
+        ]
+        stage = StageBacklog("processing", "accumulating", 0, 0, True, 4 * in_flight, 4 * 10**7)
+        found = Adaptive().shapes(learnt().remembered(), workers, Backlog(groups, [stage]))
+        return {shape.group: shape.in_flight for shape in found}
+
+    begun = shapes(0)
+    assert set(begun) == set(names)
+    assert all(8 <= count <= 17 for count in begun.values())  # of 64 slots, and those ahead
+    assert shapes(17) == {}
 
 
 @pytest.mark.parametrize("wrong", ["tail", ["tails"], ["tail", 1]])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from shaper.errors import BadInput
 from shaper.models import Beliefs
 from shaper.policy import Adaptive
 from shaper.policy.parallelism import Parallelism
-from shaper.types import Backlog, GroupBacklog, Shape, StageBacklog, StageRun
+from shaper.types import Backlog, GroupBacklog, Shape, StageBacklog, StageRun, Task
 from tests.unit.factories import capacity, chunk, seen, task
 
 LEFT = 100_000
@@ -29,11 +31,14 @@ def ran(name: str, walls_s: dict[int, float], beliefs: Beliefs | None = None, lo
     return beliefs
 
 
+def with_category(of: Task, category: str = "a") -> Task:
+    return replace(of, category=category)
+
+
 def with_sizes(beliefs: Beliefs, category: str = "a", cores: int = 1) -> Beliefs:
     """Tasks of several sizes have finished."""
     for number, n in enumerate((100, 1000, 10_000, 10_000), start=1):
-        of = task(chunk(n), number=number, cores=cores)
-        object.__setattr__(of, "category", category)
+        of = with_category(task(chunk(n), number=number, cores=cores), category)
         beliefs = beliefs.updated(seen(of, wall_s=2.0 + n * 1e-3, cpu_s=2.0 + n * 1e-3, memory_mib=200.0))
     return beliefs
 
@@ -68,16 +73,68 @@ def test_where_cost_counts_a_stage_without_history_begins_with_one_task() -> Non
     assert (shape.in_flight, shape.parallelism) == (1, 1)
 
 
+def test_a_stage_of_a_few_elements_is_begun_as_a_whole() -> None:
+    """One file of a dozen says nothing about two, and would be a dozenth of the work."""
+    (shape,) = shapes_of(Adaptive(goal="cost"), Beliefs(), stages("a", left=12))
+    assert (shape.elements, shape.in_flight, shape.parallelism) == (1, 12, 12)
+    (shape,) = shapes_of(Adaptive(goal="cost"), Beliefs(), stages("a", left=12), count=1)
+    assert (shape.in_flight, shape.parallelism) == (4, 4)
+
+
+def baseline(elements: int = 200) -> Beliefs:
+    """One task has finished."""
+    one = with_category(task(chunk(elements)))
+    beliefs = Beliefs().updated(seen(one, wall_s=2.0 + elements * 1e-3, cpu_s=2.0, memory_mib=200.0))
+    return beliefs.ran(StageRun("a", "a", "split", 1, elements, LEFT, 0.0, 2.0 + elements * 1e-3))
+
+
 def test_then_comes_one_wave_of_the_probe_and_nothing_before_it_has_ended() -> None:
-    policy, beliefs = Adaptive(goal="cost"), with_sizes(Beliefs())
-    beliefs = beliefs.ran(StageRun("a", "a", "split", 1, 10_000, LEFT, 0.0, 12.0))
+    policy, beliefs = Adaptive(goal="cost"), baseline()
     (shape,) = shapes_of(policy, beliefs, stages("a"))
-    assert shape.parallelism is not None
-    assert 1 < shape.parallelism <= 5
-    assert shape.in_flight == shape.parallelism
-    assert shape.elements <= LEFT / shape.parallelism / 3
+    assert (shape.parallelism, shape.in_flight) == (5, 5)
+    assert 400 <= shape.elements <= 1600
     assert "probe" in shape.reason
     assert shapes_of(policy, beliefs, stages("a", in_flight=2)) == []
+
+
+def test_then_tasks_say_what_the_stage_is_worth_and_sizes_grow_in_waves() -> None:
+    beliefs = baseline()
+    for number in range(2, 7):
+        of = with_category(task(chunk(1600), number=number))
+        beliefs = beliefs.updated(seen(of, wall_s=2.0 + 25.0, cpu_s=27.0, memory_mib=200.0))
+    beliefs = beliefs.ran(StageRun("a", "a", "split", 5, 8000, LEFT, 0.0, 27.0))
+    (shape,) = shapes_of(Adaptive(goal="cost"), beliefs, stages("a", left=90_000))
+    assert shape.parallelism == 16  # 2 s and 1400 s of work
+    assert 1600 < shape.elements <= 90_000 / 16 + 1
+    assert "as a task takes" in shape.reason
+
+
+def test_a_wave_that_runs_is_not_joined_by_tasks_of_what_was_learnt_meanwhile() -> None:
+    policy, beliefs = Adaptive(goal="cost"), baseline()
+    assert shapes_of(policy, beliefs, stages("a"))
+    of = with_category(task(chunk(1600), number=2))
+    beliefs = beliefs.updated(seen(of, wall_s=3.6, cpu_s=3.6, memory_mib=200.0))
+    assert shapes_of(policy, beliefs, stages("a", in_flight=4)) == []
+
+
+def test_tasks_that_hinder_each_other_leave_the_word_to_the_model() -> None:
+    """Five tasks got no more done than one: what each takes alone says nothing about more."""
+    beliefs = with_sizes(Beliefs())
+    beliefs = beliefs.ran(StageRun("a", "a", "split", 1, 1000, LEFT, 0.0, 3.0))
+    beliefs = beliefs.ran(StageRun("a", "a", "split", 5, 8000, LEFT, 0.0, 24.0))
+    (shape,) = shapes_of(Adaptive(goal="cost"), beliefs, stages("a"))
+    assert shape.parallelism in (1, 2, 3)
+    assert "law fitted to 2 runs" in shape.reason
+
+
+def test_groups_make_no_more_tasks_than_run_at_once() -> None:
+    """Each group's last task would else be one too many for the workers."""
+    beliefs = with_sizes(Beliefs()).ran(StageRun("a", "a", "split", 1, 10_000, LEFT, 0.0, 12.0))
+    groups = [GroupBacklog("a", f"g{n}", "a", "split", 33_000, 0, 0, 0) for n in range(3)]
+    backlog = Backlog(groups, [StageBacklog("a", "merges", 0, 0, True, 0, 99_000)])
+    plan = Parallelism(Adaptive(goal="cost").settings).plans(beliefs, capacity(4, 16_000, 4), backlog)["a"]
+    assert plan.elements is not None
+    assert sum(-(-33_000 // plan.elements) for _ in groups) <= plan.s <= 16
 
 
 def test_then_the_stage_is_cut_into_as_many_tasks_as_the_model_chooses() -> None:

@@ -1,3 +1,4 @@
+from shaper.pieces import StagePlan
 from shaper.reduction import Reduction, Result, merged
 from shaper.types import Source
 
@@ -56,3 +57,9 @@ def test_ordered_results_merge_with_their_neighbours_only() -> None:
     assert reduction.take(2, last=True, merging=1) == ()
     # Nothing else will come: the gap was skipped, and the order is still right.
     assert [r.id for r in reduction.take(2, last=True, merging=0)] == ["a1", "a3c"]
+
+
+def test_merges_of_a_stage_are_no_category_of_another() -> None:
+    """Beliefs go by category: a stage named after the merges of another would begin with what those have shown."""
+    plan = StagePlan("individuals", (Source("a", 10),), category="individuals")
+    assert plan.merge_category not in ("individuals", "individuals_merge")
