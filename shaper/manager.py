@@ -9,141 +9,31 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from shaper import run_dir as run_dirs
 from shaper.api import Result, engine_of, known_of, stages_of
-from shaper.engines.engine import Engine
-from shaper.engines.shared import Hub, Share
-from shaper.errors import BadInput, Cancelled
+from shaper.engines.engine import Engine, SeesHoles
+from shaper.engines.hub import Hub
+from shaper.engines.shared import Share
+from shaper.errors import BadInput
+from shaper.jobs import Job, JobProgress
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
-from shaper.policy.wanted import Cut, Wanted, note, wanted
-from shaper.scheduling import MoldableJob
-from shaper.scheduling.live import LiveJob, Sharing, Worker, budgets
+from shaper.policy.wanted import together
+from shaper.scheduling.live import Sharing, Worker, budgets
 from shaper.session import Session
-from shaper.types import Accept, Backlog, Capacity, Chunk, Merge, Observation, Shape, Task, Verdict
+from shaper.types import Capacity, Chunk
+from shaper.workers.wants import Announced, Announcer
 
+__all__ = ["Job", "JobProgress", "Manager"]
 
-@dataclass(frozen=True, slots=True)
-class JobProgress:
-    """How far a job is.
-
-    Args:
-        elements: of its stages that have begun.
-        done: of them with an accepted result.
-        cores: that it may use now; None while it has the workers to itself.
-        running: its tasks that the engine has.
-    """
-
-    elements: int
-    done: int
-    cores: int | None
-    running: int
-
-
-class Job:
-    """What `submit` gives back.
-
-    Attributes:
-        name: unique among the jobs of its manager.
-        priority: jobs of a higher one are served first; may be set while it runs.
-    """
-
-    def __init__(self, name: str, priority: int, share: Share) -> None:
-        self.name, self.priority = name, priority
-        self._share = share
-        self._watch = _JobWatch()
-        self._over = threading.Event()
-        self._cancelled = False
-        self._result: Result | None = None
-        self._error: BaseException | None = None
-        self._arrived_s = 0.0
-
-    def result(self, timeout_s: float | None = None) -> Result:
-        """Wait for the job to end, and return what `shaper.run` would.
-
-        Raises:
-            TimeoutError: it has not ended; ask again.
-            Cancelled: `cancel` was called.
-            ShaperError: as of `shaper.run`.
-        """
-        self._share.wanted()
-        if not self._over.wait(timeout_s):
-            raise TimeoutError(f"job {self.name!r} has not ended within {timeout_s:g} s")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
-
-    def done(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self._over.is_set()
-
-    def cancel(self) -> bool:
-        """Stop it at its next turn; what is done stays in its directory. Return whether it had not ended yet."""
-        if self._over.is_set():
-            return False
-        self._cancelled = True
-        self._share.fail(Cancelled(f"job {self.name!r} was cancelled; what is done is kept in its directory"))
-        return True
-
-    @property
-    def progress(self) -> JobProgress:
-        """How far it is."""
-        done, elements = self._watch.counts()
-        return JobProgress(elements, done, self._share.cores, self._share.in_flight)
-
-
-@dataclass
-class _JobWatch:
-    """A watch of one job's loop: what is left, and how long it may take."""
-
-    backlog: Backlog | None = None
-    beliefs: Beliefs = field(default_factory=Beliefs)
-    busy_s: float = 0.0
-    done_elements: int = 0
-    elements: int = 0
-    sizes: dict[tuple[str, str | None], int] = field(default_factory=dict)
-
-    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
-        """Note what is left."""
-        self.backlog = backlog
-        left = sum(one.pending_elements + one.in_flight_elements for one in backlog.stages)
-        self.elements = self.done_elements + left
-        note(self.sizes, shapes)
-
-    def submitted(self, task: Task, beliefs: Beliefs) -> None:
-        """Nothing is noted of what has not ended."""
-
-    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
-        """Note what was done."""
-        self.beliefs = beliefs
-        if isinstance(verdict, Accept) and seen.started_s is not None:
-            self.busy_s += (seen.finished_s - seen.started_s) * seen.task.resources.cores
-            if not isinstance(seen.task.work, Merge):
-                self.done_elements += seen.task.work.elements
-
-    def counts(self) -> tuple[int, int]:
-        """Elements done, and of all stages that have begun."""
-        return self.done_elements, max(self.elements, self.done_elements)
-
-    def as_live(self, name: str, arrived_s: float, cores: int, priority: int, most: int) -> LiveJob:
-        """The job as the scheduler sees it: what was done and what is left, side by side as far as it can be cut."""
-        found = wanted(self.beliefs, self.backlog, Cut(self.sizes)) if self.backlog is not None else Wanted()
-        if found.work_s is None:
-            return LiveJob(MoldableJob(name, arrived_s, [1.0]), known=False, cores=cores, priority=priority)
-        whole_s = max(self.busy_s + found.work_s, 1e-3)
-        wide = max(1, min(most, sum(row.count * row.cores for row in found.tasks)))
-        times = [whole_s / j for j in range(1, wide + 1)]
-        done = min(1.0, self.busy_s / whole_s)
-        return LiveJob(MoldableJob(name, arrived_s, times), cores=cores, done=done, priority=priority)
+# Of a job: the categories of its stages, and the fingerprints of their functions.
+_Kind = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Manager:
@@ -182,10 +72,11 @@ class Manager:
             (self.run_dir / run_dirs.MANAGER).write_text(json.dumps({"engine": made.name}) + "\n")
         made.run_dir = self.run_dir
         self._jobs: dict[str, Job] = {}
-        self._learnt: dict[tuple[str, ...], Beliefs] = {}
+        self._learnt: dict[_Kind, Beliefs] = {}
         self._number = 0
         self._closed = False
-        self._hub = Hub(made, self._share_out)
+        self._announcer: Announcer | None = None
+        self._hub = Hub(made, self._share_out, self._say)
 
     def submit(
         self,
@@ -222,36 +113,40 @@ class Manager:
         if at_s and not self._hub.virtual:
             raise BadInput("at_s is for the simulated engine: a job arrives when it is handed in")
         stages, single = stages_of(stages_or_dataset, process, merge, self._hub.engine)
-        share = Share(self._hub, name)
+        share, policy = Share(self._hub, name), self._policy()
         where = None if self.run_dir is None else Path(self.run_dir) / name
-        session = Session(stages, share, self._policy(), where, name, False, None, known_of(warm_start))
-        prints = tuple(sorted(code.fingerprint for code in session.codes.values()))
-        if not session.known and prints in self._learnt:
-            session.beliefs, session.known = self._learnt[prints].remembered(), True
-        job = Job(name, priority, share)
-        session.watches.append(job._watch)
+        session = Session(stages, share, policy, where, name, False, None, known_of(warm_start))
+        job = Job(name, priority, share, getattr(policy, "settings", None))
+        assert job._present is not None
+        session.watches.append(job._present)
         self._jobs[name] = job
 
-        def work() -> None:
-            job._arrived_s = self._hub.engine.now_s
-            try:
-                report, values = session.go()
-                value = values[stages[0].name] if single else values
-                job._result = Result(value, report, session.run_dir, session.beliefs)
-                if prints:
-                    self._learnt[prints] = session.beliefs
-            except BaseException as error:  # the caller's thread raises it
-                job._error = error
-            finally:
-                session.close()
-                job._over.set()
-
         try:
-            self._hub.add(share, work, at_s)
+            self._hub.add(share, lambda: self._work(job, session, single=single), at_s)
         except BaseException:
             session.close()  # it holds the job's directory
             raise
         return job
+
+    def _work(self, job: Job, session: Session, *, single: bool) -> None:
+        """Run a job to its end, in its thread."""
+        assert job._present is not None
+        job._present.arrived_s = self._hub.engine.now_s
+        categories = tuple(sorted(stage.category or stage.name for stage in session.stages))
+        kind = categories, tuple(sorted(code.fingerprint for code in session.codes.values()))
+        result, error = None, None
+        try:
+            if not session.known and kind in self._learnt:
+                session.beliefs, session.known = self._learnt[kind].remembered(), True
+            report, values = session.go()
+            value = values[session.stages[0].name] if single else values
+            result = Result(value, report, session.run_dir, session.beliefs)
+            self._learnt[kind] = session.beliefs
+        except BaseException as raised:  # the caller's thread raises it
+            error = raised
+        finally:
+            session.close()
+            job._end(result, error)
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -278,16 +173,33 @@ class Manager:
 
     def _share_out(self, shares: Sequence[Share], capacity: Capacity) -> None:
         """Give each job its cores."""
-        if len(shares) < 2:
-            given: dict[str, int | None] = {share.run: None for share in shares}
-        else:
-            jobs = [self._jobs[share.run] for share in shares]
-            live = [
-                job._watch.as_live(job.name, job._arrived_s, job._share.cores or 0, job.priority, capacity.cores)
-                for job in jobs
-            ]
-            workers = [Worker(kind.cores, kind.cores) for kind in capacity.kinds for _ in range(kind.count)]
-            found = budgets(live, workers, self._hub.engine.now_s, self._sharing)
-            given = {str(budget.id): budget.cores for budget in found}
-        for share in shares:
-            share.may_use(given[share.run])
+        jobs = [self._jobs[share.run] for share in shares]
+        live = [job._present.live(job.priority, capacity) for job in jobs if job._present is not None]
+        if len(live) == 1 and not live[0].one_task:
+            shares[0].may_use(None)
+            return
+        found = budgets(live, self._workers(capacity), self._hub.engine.now_s, self._sharing)
+        for share, one, budget in zip(shares, live, found, strict=True):
+            share.may_use(budget.cores, for_one=one.one_task)
+
+    def _workers(self, capacity: Capacity) -> list[Worker]:
+        """The workers, with their holes; where the engine does not know these, as large as they can be."""
+        engine = self._hub.engine
+        if isinstance(engine, SeesHoles):
+            return [Worker(cores, free) for cores, free in engine.holes()]
+        found = []
+        for kind in capacity.kinds:
+            free = kind.free_cores
+            for _ in range(kind.count):
+                found.append(Worker(kind.cores, min(kind.cores, free)))
+                free -= found[-1].free
+        return found
+
+    def _say(self, shares: Iterable[Share], capacity: Capacity) -> None:
+        """Say what all jobs want of workers."""
+        engine = self._hub.engine
+        if self._announcer is None and isinstance(engine, Announced):
+            self._announcer = Announcer(engine)
+        if self._announcer is not None:
+            present = [one for share in shares if (one := self._jobs[share.run]._present) is not None]
+            self._announcer.say(engine.now_s, capacity, lambda: together(one.wanted() for one in present))

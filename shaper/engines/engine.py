@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shaper.types import Cancel, Capacity, Code, Observation, ResultLost, ResultRef, Task, TaskId
 
@@ -78,3 +78,11 @@ class Lasting(Engine, Protocol):
     """
 
     lasting: bool
+
+
+@runtime_checkable
+class SeesHoles(Protocol):
+    """An engine that knows what each of its workers has free."""
+
+    def holes(self) -> Sequence[tuple[int, int]]:
+        """Return for each connected worker its cores, and how many of them no task holds now."""

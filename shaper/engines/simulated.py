@@ -156,6 +156,11 @@ class Simulated:
             )
         return self._capacity
 
+    def holes(self) -> Sequence[tuple[int, int]]:
+        """Start what fits, and return the cores of each worker and how many are free then."""
+        self._place()
+        return [(worker.spec.cores, worker.cores) for pool in self._pools.values() for worker in pool.workers.values()]
+
     def submit(self, task: Task) -> None:
         """Queue a task."""
         self._queue.append((task, self._now_s))

@@ -13,14 +13,25 @@ without waiting for it (Little's law). While n still grows, m stands for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shaper.models.beliefs import Beliefs
 from shaper.models.group import GroupBeliefs
 from shaper.policy import chunksize
 from shaper.policy.settings import Settings
-from shaper.types import Backlog, GroupBacklog, Resources, Shape, StageBacklog
+from shaper.types import (
+    Backlog,
+    Capacity,
+    GroupBacklog,
+    Merge,
+    Observation,
+    Resources,
+    Shape,
+    StageBacklog,
+    Task,
+    Verdict,
+)
 from shaper.units import show_count
 
 # So many tasks are enough to learn from, while nothing has finished.
@@ -87,6 +98,61 @@ def note(sizes: dict[Key, int], shapes: Sequence[Shape]) -> None:
         sizes[shape.stage, shape.group if shape.fan_in is None else None] = shape.fan_in or shape.elements
         if shape.fan_in is None:
             sizes[shape.stage, ""] = shape.elements
+
+
+class Outlook:
+    """A watch: what a run could use, by what it was told last.
+
+    Args:
+        beliefs: that it begins with.
+        settings: of its policy, where that adapts sizes to the workers.
+    """
+
+    def __init__(self, beliefs: Beliefs, settings: object) -> None:
+        self.beliefs = beliefs
+        self.backlog = Backlog()
+        self.sizes: dict[Key, int] = {}
+        self.given: dict[Key, Resources] = {}
+        self._cut = Cut(self.sizes, self.given, settings if isinstance(settings, Settings) else None)
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        """Note what is left, and the sizes."""
+        self.backlog = backlog
+        note(self.sizes, shapes)
+
+    def submitted(self, task: Task, beliefs: Beliefs) -> None:
+        """Note what tasks are given at first; a retry with more memory says nothing of the others."""
+        self.beliefs = beliefs
+        if task.attempt - task.losses == 1:
+            self.given[task.stage, None if isinstance(task.work, Merge) else task.group] = task.resources
+            if not isinstance(task.work, Merge):
+                self.given[task.stage, ""] = task.resources
+
+    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
+        """Note what is believed now."""
+        self.beliefs = beliefs
+
+    def wanted(self) -> Wanted:
+        """What it could use now."""
+        return wanted(self.beliefs, self.backlog, self._cut)
+
+
+def together(found: Iterable[Wanted]) -> Wanted:
+    """What several runs could use at a time."""
+    counts: dict[tuple[int, int | None], int] = {}
+    work_s: float | None = 0.0
+    reasons = []
+    for one in found:
+        for row in one.tasks:
+            key = row.cores, row.memory_mib
+            counts[key] = counts.get(key, 0) + row.count
+        work_s = None if work_s is None or one.work_s is None else work_s + one.work_s
+        if one.tasks:
+            reasons.append(one.reason)
+    if not counts:
+        return Wanted(work_s=work_s)
+    tasks = tuple(Tasks(count, *key) for key, count in counts.items())
+    return Wanted(tasks, work_s, reasons[0] if len(reasons) == 1 else f"{len(reasons)} jobs: {_joined(reasons)}")
 
 
 def wanted(beliefs: Beliefs, backlog: Backlog, cut: Cut) -> Wanted:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
 from shaper.engines import managers
 from shaper.models.beliefs import Beliefs
-from shaper.policy.settings import Settings
-from shaper.policy.wanted import Cut, Key, Tasks, Wanted, note, wanted
-from shaper.types import Backlog, Capacity, Merge, Observation, Resources, Shape, Task, Verdict
+from shaper.policy.wanted import Outlook, Tasks, Wanted
+from shaper.types import Backlog, Capacity, Shape
 
 _EVERY_S = 2.0
 
@@ -26,26 +25,17 @@ class Announced(Protocol):
     def dismiss(self, count: int) -> int: ...
 
 
-class Wants:
-    """A watch that writes down, every two seconds, what the run could use.
+class Announcer:
+    """Writes down, every two seconds, what is wanted of workers, and lets those go that are not to be kept."""
 
-    Args:
-        settings: of the policy, where it adapts sizes to the workers.
-    """
-
-    def __init__(self, engine: Announced, beliefs: Beliefs, settings: object) -> None:
+    def __init__(self, engine: Announced) -> None:
         self._engine = engine
-        self._beliefs = beliefs
-        self._sizes: dict[Key, int] = {}
-        self._given: dict[Key, Resources] = {}
-        self._cut = Cut(self._sizes, self._given, settings if isinstance(settings, Settings) else None)
         self._next_s = 0.0
         self._turn = 0
         self._kept = managers.keep(engine.announced)  # an old request
 
-    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
-        """Note the sizes, and say what is wanted where that was not done lately."""
-        note(self._sizes, shapes)
+    def say(self, now_s: float, capacity: Capacity, found: Callable[[], Wanted]) -> None:
+        """Say what is wanted, where that was not done lately."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + _EVERY_S
@@ -53,8 +43,7 @@ class Wants:
         self._turn += 1
         # Whatever is odd about what is believed: advice on workers is not worth a run.
         with suppress(ArithmeticError, ValueError):
-            found = wanted(self._beliefs, backlog, self._cut)
-            managers.say_wanted(self._engine.announced, entry(found, capacity, self._turn))
+            managers.say_wanted(self._engine.announced, entry(found(), capacity, self._turn))
 
     def _let_go(self, capacity: Capacity) -> None:
         asked = managers.keep(self._engine.announced)
@@ -65,17 +54,22 @@ class Wants:
         if connected > asked[0]:
             self._engine.dismiss(connected - asked[0])
 
-    def submitted(self, task: Task, beliefs: Beliefs) -> None:
-        """Note what tasks are given at first; a retry with more memory says nothing of the others."""
-        self._beliefs = beliefs
-        if task.attempt - task.losses == 1:
-            self._given[task.stage, None if isinstance(task.work, Merge) else task.group] = task.resources
-            if not isinstance(task.work, Merge):
-                self._given[task.stage, ""] = task.resources
 
-    def settled(self, seen: Observation, verdict: Verdict, beliefs: Beliefs) -> None:
-        """Note what is believed now."""
-        self._beliefs = beliefs
+class Wants(Outlook):
+    """A watch that says what its run could use.
+
+    Args:
+        beliefs, settings: as of `Outlook`.
+    """
+
+    def __init__(self, engine: Announced, beliefs: Beliefs, settings: object) -> None:
+        super().__init__(beliefs, settings)
+        self._announcer = Announcer(engine)
+
+    def decided(self, now_s: float, capacity: Capacity, backlog: Backlog, shapes: Sequence[Shape]) -> None:
+        """Note what is left, and say what is wanted."""
+        super().decided(now_s, capacity, backlog, shapes)
+        self._announcer.say(now_s, capacity, self.wanted)
 
 
 def entry(found: Wanted, capacity: Capacity, turn: int) -> dict[str, Any]:
