@@ -12,6 +12,7 @@ Sequence Mapping" (2009).
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from shaper.scheduling.moment import Moment
 
 # Of the time that a deadline gives: one that is met exactly is met, rounding may not decide.
 _SLACK = 1e-12
+_LEAST = sys.float_info.min  # a stretch to begin with, where division rounds to 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,43 +65,48 @@ def medf(moment: Moment, stretches: Sequence[float]) -> list[Placement] | int:
 def least_stretch(
     moment: Moment, tolerance: float, pinned: Sequence[float | None] = (), enough: Found | None = None
 ) -> Found:
-    """Return S* by doubling and bisection, from what the most urgent job needs if it is alone with those that run.
+    """Return S* by doubling and bisection, from what the most urgent job needs if it is alone on the machine.
+
+    Feasibility is not monotone, so where one begins is part of the method. What no plan can reach for the jobs that run
+    is not tried.
 
     Args:
-        tolerance: where bisection stops; relative where S* is more than 1.
+        tolerance: where bisection stops, relative to S*: that may be a hundredth or ten thousand.
         pinned: stretches that are given already, by number of the job; None for the others.
         enough: what is known to be found, so that there is nothing to double.
     """
     pinned = pinned or [None] * len(moment.jobs)
+    free = [at for at, pin in enumerate(pinned) if pin is None]
+    jobs, ages = moment.jobs, moment.ages_s
+    bounds = {at: (ages[at] + moment.soonest_s[at]) / jobs[at].serial_s for at in free}
+    blocking = max(bounds, key=bounds.__getitem__)
+    bound = bounds[blocking]
 
     def tried(stretch: float) -> list[Placement] | int:
+        if stretch * (1.0 + 2.0 * _SLACK) < bound:
+            return blocking
         return medf(moment, [stretch if pin is None else pin for pin in pinned])
 
-    least = [
-        (age + end) / job.serial_s if pin is None else 0.0
-        for job, age, end, pin in zip(moment.jobs, moment.ages_s, moment.soonest_s, pinned, strict=True)
-    ]
-    high = max(least)
-    blocking = least.index(high)
+    high = max((max(0.0, ages[at]) + moment.shortest_s[at]) / jobs[at].serial_s for at in free)
+    low = high = max(high, _LEAST)
     found = tried(high)
     if not isinstance(found, int):
         return Found(high, found, blocking)
-    low = high
     if enough is None:
         while isinstance(found, int):
-            low, blocking = high, found
+            low, against = high, found
             high *= 2.0
             found = tried(high)
         best = found
     else:
-        blocking, high, best = found, enough.stretch, enough.plan
-    while high - low > tolerance * max(1.0, low):
+        against, high, best = found, enough.stretch, enough.plan
+    while high - low > tolerance * low:
         middle = (low + high) / 2.0
         if not low < middle < high:
             break
         found = tried(middle)
         if isinstance(found, int):
-            low, blocking = middle, found
+            low, against = middle, found
         else:
             high, best = middle, found
-    return Found(high, best, blocking)
+    return Found(high, best, against)
