@@ -65,48 +65,47 @@ def medf(moment: Moment, stretches: Sequence[float]) -> list[Placement] | int:
 def least_stretch(
     moment: Moment, tolerance: float, pinned: Sequence[float | None] = (), enough: Found | None = None
 ) -> Found:
-    """Return S* by doubling and bisection, from what the most urgent job needs if it is alone on the machine.
+    """Return S* by doubling and bisection, from what the most urgent job needs if it is alone with those that run.
 
-    Feasibility is not monotone, so where one begins is part of the method. What no plan can reach for the jobs that run
-    is not tried.
+    The specification begins as if nothing ran. No plan is lost by beginning here, and where the most urgent job gets
+    what it needs one call is enough instead of twelve. But feasibility is not monotone, so where one begins may decide
+    which S* is found: docs/scheduling.md.
 
     Args:
-        tolerance: where bisection stops, relative to S*: that may be a hundredth or ten thousand.
+        tolerance: where bisection stops, as a part of S*; on an idle machine that is far below 1, in a queue far above.
         pinned: stretches that are given already, by number of the job; None for the others.
         enough: what is known to be found, so that there is nothing to double.
     """
     pinned = pinned or [None] * len(moment.jobs)
-    free = [at for at, pin in enumerate(pinned) if pin is None]
-    jobs, ages = moment.jobs, moment.ages_s
-    bounds = {at: (ages[at] + moment.soonest_s[at]) / jobs[at].serial_s for at in free}
-    blocking = max(bounds, key=bounds.__getitem__)
-    bound = bounds[blocking]
 
     def tried(stretch: float) -> list[Placement] | int:
-        if stretch * (1.0 + 2.0 * _SLACK) < bound:
-            return blocking
         return medf(moment, [stretch if pin is None else pin for pin in pinned])
 
-    high = max((max(0.0, ages[at]) + moment.shortest_s[at]) / jobs[at].serial_s for at in free)
-    low = high = max(high, _LEAST)
+    least = [
+        (age + end) / job.serial_s if pin is None else 0.0
+        for job, age, end, pin in zip(moment.jobs, moment.ages_s, moment.soonest_s, pinned, strict=True)
+    ]
+    blocking = least.index(max(least))
+    high = max(least[blocking], _LEAST)
     found = tried(high)
     if not isinstance(found, int):
         return Found(high, found, blocking)
+    low = high
     if enough is None:
         while isinstance(found, int):
-            low, against = high, found
+            low, blocking = high, found
             high *= 2.0
             found = tried(high)
         best = found
     else:
-        against, high, best = found, enough.stretch, enough.plan
+        blocking, high, best = found, enough.stretch, enough.plan
     while high - low > tolerance * low:
         middle = (low + high) / 2.0
         if not low < middle < high:
             break
         found = tried(middle)
         if isinstance(found, int):
-            low, against = middle, found
+            low, blocking = middle, found
         else:
             high, best = middle, found
-    return Found(high, best, against)
+    return Found(high, best, blocking)

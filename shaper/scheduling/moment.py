@@ -77,11 +77,6 @@ class Moment:
         return [job.useful(self.limit) for job in self.jobs]
 
     @cached_property
-    def shortest_s(self) -> list[float]:
-        """The run time of each on as many processors as it may get."""
-        return [-job.negated_s[count - 1] for job, count in zip(self.jobs, self.counts, strict=True)]
-
-    @cached_property
     def soonest_s(self) -> list[float]:
         """How soon each could end if it were the only one that waits, from now."""
         return [

@@ -259,11 +259,12 @@ def test_a_tolerance_of_nothing_is_refused() -> None:
         best_stretch([job("a", 1.0)], [], 4, 0.0, "a")  # type: ignore[arg-type]
 
 
-def test_the_bound_is_of_the_waiting_jobs_alone_and_feasibility_is_not_monotone() -> None:
-    # From 5/11, doubled once, a plan is found at 10/11; from what the running job leaves, 9/11, only one at 1.
+def test_the_search_begins_from_what_the_running_jobs_leave_and_feasibility_is_not_monotone() -> None:
+    # From 9/11, which job 1 needs, a plan is found at 1 only; from 5/11, as if nothing ran, it would be at 10/11.
     jobs = [job(0, 12.0, 11.0, 3.0, 1.0, release_s=-4.0), job(1, 11.0, 8.0, 5.0, 7.0)]
     busy = [running(3, 4.0, start_s=-1.0)]
-    assert best_stretch(jobs, busy, 4, 0.0, 1e-9) == pytest.approx(10 / 11)
+    assert best_stretch(jobs, busy, 4, 0.0, 1e-9) == pytest.approx(1.0)
+    assert isinstance(medf(Moment(jobs, busy, 4, 0.0), [10 / 11] * 2), list)
     assert isinstance(medf(Moment(jobs, busy, 4, 0.0), [0.95] * 2), int)
 
 
