@@ -9,7 +9,7 @@ A larger allotment that is not faster is never worth having, so tables may have 
 
 from __future__ import annotations
 
-import math
+import operator
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import ENDLESS_S, number, positive, short
 
 JobId = int | str
 Array = NDArray[np.float64]
@@ -55,23 +56,21 @@ class MoldableJob:
     negated_s: Sequence[float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, measure_s: float | None) -> None:
-        if isinstance(self.id, bool) or not isinstance(self.id, int | str):
-            raise BadInput(f"the id of a job must be a number or a string, got {self.id!r}")
+        object.__setattr__(self, "id", _id(self.id))
         times = _numbers(self.times, f"job {self.id!r}: times")
-        release_s = _number(self.release_s, f"job {self.id!r}: release_s")
+        release_s = number(self.release_s, f"job {self.id!r}: release_s")
         if times.ndim != 1 or not len(times):
             raise BadInput(
-                f"job {self.id!r}: times must hold its run time on 1, 2, ... processors, got {_short(self.times)}"
+                f"job {self.id!r}: times must hold its run time on 1, 2, ... processors, got {short(self.times)}"
             )
-        usable = np.isfinite(times) & (times > 0)
+        usable = (times > 0) & (times < ENDLESS_S)
         if not usable.all():
             at = int(usable.argmin())
             raise BadInput(
-                f"job {self.id!r}: its run time on {at + 1} processors must be positive and finite, got {times[at]:g}"
+                f"job {self.id!r}: its run time on {at + 1} processors must be positive and below {ENDLESS_S:g}, "
+                f"got {times[at]:g}"
             )
-        serial_s = float(times[0]) if measure_s is None else _number(measure_s, f"job {self.id!r}: measure_s")
-        if serial_s <= 0:
-            raise BadInput(f"job {self.id!r}: measure_s must be positive, got {measure_s!r}")
+        serial_s = float(times[0]) if measure_s is None else positive(measure_s, f"job {self.id!r}: measure_s")
         useful = np.flatnonzero(times < np.concatenate(([np.inf], np.minimum.accumulate(times)[:-1])))
         contiguous = useful[-1] == len(useful) - 1
         # Compact: a trace of jobs for hundreds of processors holds millions of times.
@@ -114,22 +113,19 @@ class Placement(NamedTuple):
         return self.start_s + self.duration_s
 
 
+def _id(value: object) -> JobId:
+    if isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise BadInput(f"the id of a job must be a whole number or a string, got {short(value)}") from error
+
+
 def _numbers(values: object, name: str) -> Array:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} must be numbers, got {_short(values)}") from error
-
-
-def _number(value: float, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"{name} must be a number, got {_short(value)}") from error
-    if not math.isfinite(number):
-        raise BadInput(f"{name} must be finite, got {value!r}")
-    return number
-
-
-def _short(value: object) -> str:
-    return " ".join(repr(value).split())[:60]
+        raise BadInput(f"{name} must be numbers, got {short(values)}") from error

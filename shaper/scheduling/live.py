@@ -29,6 +29,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import positive, whole
 from shaper.scheduling.job import JobId, MoldableJob, Placement
 from shaper.scheduling.plan import check, plan, usual_cap
 
@@ -115,10 +116,9 @@ class Sharing:
 
     def __post_init__(self) -> None:
         check(self.method, self.rho)
-        if self.cap is not None and self.cap < 1:
-            raise BadInput(f"cap must be at least 1, got {self.cap!r}")
-        if not (math.isfinite(self.floor_s) and self.floor_s > 0):
-            raise BadInput(f"floor_s must be positive and finite, got {self.floor_s!r}")
+        if self.cap is not None:
+            whole(self.cap, "cap")
+        positive(self.floor_s, "floor_s")
 
 
 _DEFAULT = Sharing()

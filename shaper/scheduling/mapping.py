@@ -26,7 +26,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from shaper.errors import BadInput
+from shaper.scheduling.checks import positive, whole
 from shaper.scheduling.job import Array
 
 GENOMES = (4.6e6, 15e6, 100e6, 280e6, 465e6, 1.2e9, 3.4e9)
@@ -56,9 +56,12 @@ def mapping_times(
         genome: bases.
         reads: how many.
         printed: the last term as the slides print it.
+
+    Raises:
+        BadInput: a number that cannot be.
     """
-    if not (genome > 0 and reads > 0 and processors >= 1):
-        raise BadInput(f"mapping needs a genome, reads and processors, got {genome!r}, {reads!r} and {processors!r}")
+    genome, reads = positive(genome, "genome"), positive(reads, "reads")
+    processors = whole(processors, "processors")
     mg, mr, ms = _grids(processors)
     compared = costs.cc * genome / (mg * ms if printed else mg)
     times = (

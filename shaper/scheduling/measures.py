@@ -48,10 +48,11 @@ class Class:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fared:
-    """How jobs fared, one value each; without the jobs, so that many schedules can be kept."""
+    """How jobs fared, one value each; `serial_s` is their run time on one processor. Many of these can be kept."""
 
     stretch: Array
     flow_s: Array
+    serial_s: Array
 
     @classmethod
     def of(cls, *schedules: Schedule) -> Fared:
@@ -59,12 +60,17 @@ class Fared:
         return cls(
             np.array([value for one in schedules for value in one.stretch.values()]),
             np.array([value for one in schedules for value in one.flow.values()]),
+            np.array([value for one in schedules for value in one.serial_s.values()]),
         )
 
     @classmethod
     def pooled(cls, parts: Sequence[Fared]) -> Fared:
         """All jobs of several."""
-        return cls(np.concatenate([one.stretch for one in parts]), np.concatenate([one.flow_s for one in parts]))
+        return cls(
+            np.concatenate([one.stretch for one in parts]),
+            np.concatenate([one.flow_s for one in parts]),
+            np.concatenate([one.serial_s for one in parts]),
+        )
 
 
 def summary(fared: Fared) -> Summary:
@@ -88,7 +94,7 @@ def summary(fared: Fared) -> Summary:
 
 def by_class(fared: Fared, bounds_s: Sequence[float]) -> list[Class]:
     """Return the share of jobs with a stretch of more than 1 by size; the first class takes what is smaller too."""
-    serial_s = fared.flow_s / fared.stretch
+    serial_s = fared.serial_s
     found = []
     for low_s, high_s in pairwise((*bounds_s, math.inf)):
         mine = fared.stretch[(serial_s < high_s) & ((serial_s >= low_s) | (low_s == bounds_s[0]))]

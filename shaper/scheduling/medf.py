@@ -12,6 +12,7 @@ Sequence Mapping" (2009).
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from shaper.scheduling.moment import Moment
 
 # Of the time that a deadline gives: one that is met exactly is met, rounding may not decide.
 _SLACK = 1e-12
+_LEAST = sys.float_info.min  # a stretch to begin with, where division rounds to 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,12 @@ def least_stretch(
 ) -> Found:
     """Return S* by doubling and bisection, from what the most urgent job needs if it is alone with those that run.
 
+    The specification begins as if nothing ran. No plan is lost by beginning here, and where the most urgent job gets
+    what it needs one call is enough instead of twelve. But feasibility is not monotone, so where one begins may decide
+    which S* is found: docs/scheduling.md.
+
     Args:
-        tolerance: where bisection stops; relative where S* is more than 1.
+        tolerance: where bisection stops, as a part of S*; on an idle machine that is far below 1, in a queue far above.
         pinned: stretches that are given already, by number of the job; None for the others.
         enough: what is known to be found, so that there is nothing to double.
     """
@@ -79,8 +85,8 @@ def least_stretch(
         (age + end) / job.serial_s if pin is None else 0.0
         for job, age, end, pin in zip(moment.jobs, moment.ages_s, moment.soonest_s, pinned, strict=True)
     ]
-    high = max(least)
-    blocking = least.index(high)
+    blocking = least.index(max(least))
+    high = max(least[blocking], _LEAST)
     found = tried(high)
     if not isinstance(found, int):
         return Found(high, found, blocking)
@@ -93,7 +99,7 @@ def least_stretch(
         best = found
     else:
         blocking, high, best = found, enough.stretch, enough.plan
-    while high - low > tolerance * max(1.0, low):
+    while high - low > tolerance * low:
         middle = (low + high) / 2.0
         if not low < middle < high:
             break

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from operator import attrgetter
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import number, whole
 from shaper.scheduling.job import MoldableJob, Placement
 from shaper.scheduling.profile import Profile
 
@@ -26,8 +27,8 @@ class Moment:
         cap: the most processors that one job may get; None for the machine's.
 
     Raises:
-        BadInput: a number that cannot be used, two jobs of the same id, or a running job on processors for which it
-            has no run time.
+        BadInput: a number that cannot be used, two jobs of the same id, waiting or running, or a running job on
+            processors for which it has no run time.
     """
 
     jobs: Sequence[MoldableJob]
@@ -37,25 +38,28 @@ class Moment:
     cap: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("processors", self.processors), ("cap", 1 if self.cap is None else self.cap)):
-            if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-                raise BadInput(f"{name} must be a whole number of at least 1, got {value!r}")
-        if not math.isfinite(self.now_s):
-            raise BadInput(f"now_s must be finite, got {self.now_s!r}")
+        object.__setattr__(self, "processors", whole(self.processors, "processors"))
+        object.__setattr__(self, "cap", None if self.cap is None else whole(self.cap, "cap"))
+        object.__setattr__(self, "now_s", number(self.now_s, "now_s"))
+        running = list(self.running)
         try:
             jobs = sorted(self.jobs, key=attrgetter("id"))
+            ids = [*[job.id for job in jobs], *[one.job.id for one in running]]
         except TypeError as error:
             raise BadInput("ids of jobs must be all numbers or all strings: ties are broken by their order") from error
-        if len({job.id for job in jobs}) < len(jobs):
-            twice = next(one.id for one, other in pairwise(jobs) if one.id == other.id)
-            raise BadInput(f"two jobs have the id {twice!r}")
-        for one in self.running:
-            if not (1 <= one.processors <= len(one.job.times) and math.isfinite(one.start_s)):
+        except AttributeError as error:
+            raise BadInput(f"jobs must be MoldableJobs, and what runs Placements: {error}") from error
+        if len(set(ids)) < len(ids):
+            raise BadInput(f"two jobs have the id {next(name for name, times in Counter(ids).items() if times > 1)!r}")
+        for one in running:
+            if whole(one.processors, "processors of a running job") > len(one.job.times):
                 raise BadInput(
-                    f"running job {one.job.id!r} holds {one.processors!r} processors since {one.start_s!r}: "
-                    f"that must be from 1 to {len(one.job.times)}, for which it has run times, and finite"
+                    f"running job {one.job.id!r} holds {one.processors!r} processors: "
+                    f"that must be from 1 to {len(one.job.times)}, for which it has run times"
                 )
+            number(one.start_s, "start_s of a running job")
         object.__setattr__(self, "jobs", jobs)
+        object.__setattr__(self, "running", running)
 
     @cached_property
     def limit(self) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import real, within
 from shaper.scheduling.dbos import dbos, lex
 from shaper.scheduling.eq_spt import eq_spt
 from shaper.scheduling.iterative import improved_iterative, iterative
@@ -65,10 +65,9 @@ def plan(
 
 def check(method: str, rho: float) -> None:
     """Raise BadInput for a method that is not known, or a rho below 1."""
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise BadInput(f"method {method!r} is not known: take one of {', '.join(METHODS)}")
-    if not (math.isfinite(rho) and rho >= 1):
-        raise BadInput(f"rho must be at least 1, got {rho!r}")
+    within(rho, "rho", 1.0)
 
 
 def best_stretch(
@@ -81,12 +80,12 @@ def best_stretch(
     """The least maximum stretch for which MEDF finds a plan, S*; 0 without jobs.
 
     Args:
-        tol: where bisection stops; relative where S* is more than 1.
+        tol: where bisection stops, as a part of S*.
 
     Raises:
         BadInput: a value that cannot be used; the message says which.
     """
-    if not tol > 0:
+    if not real(tol) > 0:
         raise BadInput(f"tol must be more than zero, got {tol!r}")
     moment = Moment(jobs, running, processors, now_s)
     return least_stretch(moment, tol).stretch if moment.jobs else 0.0

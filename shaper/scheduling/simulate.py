@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Literal
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import positive
 from shaper.scheduling.job import JobId, MoldableJob, Placement
 from shaper.scheduling.moment import Moment
 from shaper.scheduling.plan import check, plan
@@ -25,12 +26,14 @@ class Schedule:
         placements: in the order of their starts.
         ends_s: when each ended.
         flow: how long each was there, from its release to its end, s.
-        stretch: that over its run time on one processor.
+        serial_s: its run time on one processor, as it turned out.
+        stretch: its flow over that.
     """
 
     placements: tuple[Placement, ...]
     ends_s: Mapping[JobId, float]
     flow: Mapping[JobId, float]
+    serial_s: Mapping[JobId, float]
     stretch: Mapping[JobId, float]
 
 
@@ -90,8 +93,7 @@ def _next(arriving: Sequence[MoldableJob], machine: _Machine, planned: Sequence[
 
 def _checked(slowdown: Mapping[JobId, float]) -> Mapping[JobId, float]:
     for job, factor in slowdown.items():
-        if not (factor > 0 and math.isfinite(factor)):
-            raise BadInput(f"slowdown of job {job!r} must be positive and finite, got {factor!r}")
+        positive(factor, f"slowdown of job {job!r}")
     return slowdown
 
 
@@ -133,9 +135,11 @@ class _Machine:
 
     def schedule(self) -> Schedule:
         """What became of each job."""
-        flow = {one.job.id: self.ends_s[one.job.id] - one.job.release_s for one in self.placements}
-        stretch = {
-            one.job.id: flow[one.job.id] / (one.job.serial_s * self.slowdown.get(one.job.id, 1.0))
-            for one in self.placements
-        }
-        return Schedule(tuple(self.placements), self.ends_s, flow, stretch)
+        flow, serial_s = {}, {}
+        for job, processors, start_s in self.placements:
+            slowdown = self.slowdown.get(job.id, 1.0)
+            # Not its end less its release: late on a clock, a short run would be lost in the rounding of both.
+            flow[job.id] = (start_s - job.release_s) + job.times[processors - 1] * slowdown
+            serial_s[job.id] = job.serial_s * slowdown
+        stretch = {name: flow[name] / serial_s[name] for name in flow}
+        return Schedule(tuple(self.placements), self.ends_s, flow, serial_s, stretch)

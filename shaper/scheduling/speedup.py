@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import positive, real, whole, within
 from shaper.scheduling.job import Array
 
 
@@ -42,8 +43,8 @@ class Downey:
     variance: float
 
     def __post_init__(self) -> None:
-        _check("parallelism", self.parallelism, 1.0)
-        _check("variance", self.variance, 0.0)
+        within(self.parallelism, "parallelism", 1.0)
+        within(self.variance, "variance", 0.0)
 
     def at(self, n: NDArray[Any]) -> Array:
         """S(n)."""
@@ -67,7 +68,7 @@ class Amdahl:
     serial: float
 
     def __post_init__(self) -> None:
-        _check("serial", self.serial, 0.0, 1.0)
+        within(self.serial, "serial", 0.0, 1.0)
 
     def at(self, n: NDArray[Any]) -> Array:
         """S(n)."""
@@ -90,8 +91,8 @@ class UniversalScalability:
     coherence: float
 
     def __post_init__(self) -> None:
-        _check("contention", self.contention, 0.0)
-        _check("coherence", self.coherence, 0.0)
+        within(self.contention, "contention", 0.0)
+        within(self.coherence, "coherence", 0.0)
 
     def at(self, n: NDArray[Any]) -> Array:
         """S(n)."""
@@ -112,7 +113,7 @@ class Measured:
     def __post_init__(self) -> None:
         if 1 not in self.times_s:
             raise BadInput("a measured speed-up needs the run time on one processor")
-        if any(n < 1 or not (0 < time < math.inf) for n, time in self.times_s.items()):
+        if any(not (real(n) >= 1 and 0 < real(time) < math.inf) for n, time in self.times_s.items()):
             raise BadInput(f"measured run times must be positive, on 1 processor or more, got {dict(self.times_s)}")
 
     def at(self, n: NDArray[Any]) -> Array:
@@ -124,13 +125,12 @@ class Measured:
 
 
 def run_times(serial_s: float, speedup: Speedup, processors: int) -> Array:
-    """Return p_j for j = 1 ... processors, for a job that runs `serial_s` on one."""
+    """Return p_j for j = 1 ... processors, for a job that runs `serial_s` on one.
+
+    Raises:
+        BadInput: a serial time or a number of processors that cannot be.
+    """
+    serial_s, processors = positive(serial_s, "serial_s"), whole(processors, "processors")
     speedups = speedup.at(np.arange(1, processors + 1))
     times: Array = serial_s * (speedups[0] / speedups)  # exactly serial_s on one, whatever rounding makes of S(1)
     return times
-
-
-def _check(name: str, value: float, least: float, most: float = math.inf) -> None:
-    if not (least <= value <= most and math.isfinite(value)):
-        upper = f" to {most:g}" if most < math.inf else ""
-        raise BadInput(f"{name} must be {'from' if upper else 'at least'} {least:g}{upper}, got {value!r}")

@@ -78,7 +78,7 @@ def share(arrivals: Sequence[Arrival], workers: Sequence[int], sharing: Sharing)
     """
     coming = sorted(arrivals, key=lambda one: one.job.release_s, reverse=True)
     present: list[_Present] = []
-    ended: list[tuple[float, float]] = []  # stretch, flow
+    ended: list[tuple[float, float, float]] = []  # as Fared has them
     now_s = -math.inf
     while coming or present:
         now_s = min(
@@ -89,7 +89,7 @@ def share(arrivals: Sequence[Arrival], workers: Sequence[int], sharing: Sharing)
             one.advance(now_s)
         for one in [one for one in present if one.ended]:
             flow_s = now_s - one.true.release_s
-            ended.append((flow_s / one.true.serial_s, flow_s))
+            ended.append((flow_s / one.true.serial_s, flow_s, one.true.serial_s))
         present = [one for one in present if not one.ended]
         while coming and coming[-1].job.release_s <= now_s:
             present.append(_Present(coming.pop(), now_s))

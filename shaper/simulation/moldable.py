@@ -12,8 +12,10 @@ from numpy.random import PCG64, Generator
 
 from shaper.errors import BadInput
 from shaper.scheduling import METHODS, Downey, MoldableJob, Replan, Schedule, mapping_times, run_times, simulate
+from shaper.scheduling.checks import whole
 from shaper.scheduling.mapping import GENOMES, READS
 from shaper.scheduling.measures import Fared, by_class, summary
+from shaper.scheduling.plan import check
 from shaper.simulation.swf import Record
 
 PROCESSORS = 512
@@ -39,7 +41,7 @@ class Rule:
         """Read `METHOD[:RHO[:CAP]]`, for instance `dbos:1.5:32`.
 
         Raises:
-            BadInput: it is written otherwise.
+            BadInput: it is written otherwise, or has a setting that cannot be used.
         """
         method, *settings = text.split(":")
         try:
@@ -49,7 +51,8 @@ class Rule:
             method = ""
         if method not in METHODS or len(settings) > 2:
             raise BadInput(f"method {text!r}: write METHOD[:RHO[:CAP]], with one of {', '.join(METHODS)}")
-        return cls(method, rho, cap)
+        check(method, rho)
+        return cls(method, rho, cap if cap is None else whole(cap, "cap"))
 
     def __str__(self) -> str:
         relaxed = f" {self.rho:g}" if self.method in ("dbos", "lex") else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,25 +91,38 @@ def compare(
 
     if page is not None and not page.parent.is_dir():
         raise BadInput(f"there is no directory {page.parent} for the page")
+    if page is not None and page.is_dir():
+        raise BadInput(f"the page must be a file, and {page} is a directory")
     study = Study(trace, load or [], processors=processors, count=jobs, seeds=range(seeds))
     usual = ("iterative", "eq-spt", "dbos:1", "dbos:1.5", f"{DEFAULT_METHOD}:1.5:{usual_cap(processors)}")
-    rules = [Rule.parse(text) for text in method or usual]
+    rules: dict[str, Rule] = {}
+    for rule in map(Rule.parse, method or usual):
+        if str(rule) in rules:
+            raise BadInput(f"two methods are {rule}: name each once")
+        rules[str(rule)] = rule
     _tell_troubles(study)
     found = {}
-    for rule in rules:
-        print(f"{rule} ...", file=sys.stderr)
-        found[str(rule)] = study.run(rule)
+    for name, rule in rules.items():
+        print(f"{name} ...", file=sys.stderr)
+        found[name] = study.run(rule)
     rows = [
         {"method": name, "load": at, **figures(fared, study.bounds_s)}
         for name, by_load in found.items()
         for at, fared in zip(study.loads, by_load, strict=True)
     ]
-    if page is not None:
-        page.write_text(drawn(study, found), encoding="utf-8")
-        print(f"plots: {page}", file=sys.stderr)
     if as_json:
         print(json.dumps({"processors": processors, "seeds": seeds, **study.about(), "rows": rows}))
-        return
+    else:
+        _print_table(rows)
+    if page is not None:
+        try:
+            page.write_text(drawn(study, found), encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"the page {page} cannot be written: {error.strerror}") from error
+        print(f"plots: {page}", file=sys.stderr)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"{'method':<24} {'load':>6} {'stretch':>9} {'max':>9} {'above 1':>8} {'flow s':>9} {'max':>9}")
     for row in rows:
         at_load = "" if row["load"] is None else f"{row['load']:g}"

@@ -19,7 +19,8 @@ Named = tuple[str, Plot]
 
 def drawn(study: Study, found: Found) -> str:
     """A page: what methods make of the same jobs."""
-    plots = fared(found, study.bounds_s)
+    last = study.loads[-1]
+    plots = fared(found, study.bounds_s, f", load {last:g}" if last is not None and len(study.loads) > 1 else "")
     if study.trace is None:
         plots += [*over_load(study.loads, found), mapping_steps(study.processors)]
         where = f", load {', '.join(f'{load:g}' for load in study.loads if load is not None)}"
@@ -27,18 +28,19 @@ def drawn(study: Study, found: Found) -> str:
         plots.append(downey_curves(study.processors))
         where = ""
     seeds = f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
-    text = f"{study.count} jobs, {seeds}, {study.processors} processors{where}"
+    jobs = len(next(iter(found.values()))[-1].stretch) // len(study.seeds)
+    text = f"{jobs} jobs, {seeds}, {study.processors} processors{where}"
     return schedules.page(f"Schedules: {study.name}", text, plots)
 
 
-def fared(found: Found, bounds_s: Sequence[float]) -> list[Named]:
-    """How the jobs fared, at the last of the loads."""
+def fared(found: Found, bounds_s: Sequence[float], where: str = "") -> list[Named]:
+    """How the jobs fared, at the last of the loads; `where` is said in the headings."""
     last = {name: by_load[-1] for name, by_load in found.items()}
     shares = {name: [(c.name, c.share_above_1) for c in by_class(mine, bounds_s)] for name, mine in last.items()}
     return [
-        ("Sorted stretch", schedules.by_rank({name: mine.stretch for name, mine in last.items()}, "stretch")),
-        ("Sorted flow", schedules.by_rank({name: mine.flow_s for name, mine in last.items()}, "flow, s")),
-        ("Jobs with a stretch above 1", schedules.by_class(shares)),
+        (f"Sorted stretch{where}", schedules.by_rank({name: mine.stretch for name, mine in last.items()}, "stretch")),
+        (f"Sorted flow{where}", schedules.by_rank({name: mine.flow_s for name, mine in last.items()}, "flow, s")),
+        (f"Jobs with a stretch above 1{where}", schedules.by_class(shares)),
     ]
 
 

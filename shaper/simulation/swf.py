@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from shaper.errors import BadInput
+from shaper.scheduling.checks import ENDLESS_S
 
 _FIELDS = 18
 _NUMBER, _SUBMIT, _RUN, _PROCESSORS, _REQUESTED, _STATUS = 0, 1, 3, 4, 7, 10
 _PARTS = (2, 3, 4)  # states of a part of a job that has a line of its own
+_DIGITS = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # float() takes 1_0 and digits of others
 _GZIP = b"\x1f\x8b"
 
 
@@ -55,7 +58,7 @@ def read(path: str | Path) -> Trace:
     path = Path(path)
     try:
         packed = path.read_bytes()
-        text = (gzip.decompress(packed) if packed.startswith(_GZIP) else packed).decode(errors="replace")
+        text = (gzip.decompress(packed) if packed.startswith(_GZIP) else packed).decode("utf-8-sig", "replace")
     except FileNotFoundError as error:
         raise BadInput(f"there is no trace {path}") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -94,12 +97,9 @@ def _record(line: str, seen: set[int]) -> Record | str | None:
         return f"{len(words)} fields instead of {_FIELDS}"
     values = []
     for at, word in enumerate(words, start=1):
-        try:
-            values.append(float(word))
-        except ValueError:
+        if not _DIGITS.fullmatch(word) or math.isinf(float(word)):
             return f"field {at} is no number: {word[:30]!r}"
-        if not math.isfinite(values[-1]):
-            return f"field {at} is no number: {word[:30]!r}"
+        values.append(float(word))
     if values[_STATUS] in _PARTS:
         return None
     number = int(values[_NUMBER])
@@ -108,5 +108,8 @@ def _record(line: str, seen: set[int]) -> Record | str | None:
     if values[_SUBMIT] < 0:
         return f"job {number} has no submit time"
     used = values[_PROCESSORS] if values[_PROCESSORS] > 0 else values[_REQUESTED]
-    run_s = values[_RUN] if values[_RUN] >= 0 else None
+    run_s = values[_RUN] if values[_RUN] != -1 else None
+    # Its work is what its run times are made of, so that has to be a number too.
+    if run_s is not None and (run_s < 0 or (run_s > 0 and used >= 1 and not 1 / ENDLESS_S < run_s * used < ENDLESS_S)):
+        return f"job {number} cannot have run for {run_s:g} s on {used:g} processors"
     return Record(number, values[_SUBMIT], run_s, int(used) if used >= 1 else None)

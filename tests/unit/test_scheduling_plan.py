@@ -218,14 +218,26 @@ def test_a_sixteenth_of_the_machine_is_the_usual_cap() -> None:
         ({"processors": 0}, "processors must be a whole number of at least 1, got 0"),
         ({"processors": 2.5}, "processors must be a whole number of at least 1, got 2.5"),
         ({"cap": 0}, "cap must be a whole number of at least 1, got 0"),
-        ({"now_s": math.nan}, "now_s must be finite, got nan"),
+        ({"rho": "a"}, "rho must be at least 1, got 'a'"),
+        ({"rho": None}, "rho must be at least 1, got None"),
+        ({"method": []}, "method [] is not known: take one of dbos, lex, iterative, improved-iterative, eq-spt"),
+        ({"now_s": math.nan}, "now_s must be finite and below 1e+290, got nan"),
+        ({"now_s": None}, "now_s must be a number, got None"),
+        ({"running": [Placement(job("a", 9.0), 1, 0.0)]}, "two jobs have the id 'a'"),
+        ({"running": [Placement(job("r", 9.0), 1, 0.0)] * 2}, "two jobs have the id 'r'"),
+        (
+            {"running": [Placement(job("r", 9.0, 5.0), 1.5, 0.0)]},  # type: ignore[arg-type]
+            "processors of a running job must be a whole number of at least 1, got 1.5",
+        ),
+        (
+            {"running": [Placement(job("r", 9.0), 1, math.inf)]},
+            "start_s of a running job must be finite and below 1e+290, got inf",
+        ),
+        ({"jobs": [1]}, "jobs must be MoldableJobs, and what runs Placements: 'int' object has no attribute 'id'"),
         ({"jobs": [job("a", 1.0), job("a", 2.0)]}, "two jobs have the id 'a'"),
         (
             {"running": [Placement(job("r", 9.0), 2, 0.0)]},
-            (
-                "running job 'r' holds 2 processors since 0.0: "
-                "that must be from 1 to 1, for which it has run times, and finite"
-            ),
+            "running job 'r' holds 2 processors: that must be from 1 to 1, for which it has run times",
         ),
         (
             {"jobs": [job("a", 1.0), job(1, 2.0)]},
@@ -243,3 +255,33 @@ def test_what_cannot_be_planned_is_refused_in_one_line(changes: dict[str, Any], 
 def test_a_tolerance_of_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match="tol must be more than zero, got 0"):
         best_stretch([job("a", 1.0)], [], 4, 0.0, 0)
+    with pytest.raises(BadInput, match="tol must be more than zero, got 'a'"):
+        best_stretch([job("a", 1.0)], [], 4, 0.0, "a")  # type: ignore[arg-type]
+
+
+def test_the_search_begins_from_what_the_running_jobs_leave_and_feasibility_is_not_monotone() -> None:
+    # From 9/11, which job 1 needs, a plan is found at 1 only; from 5/11, as if nothing ran, it would be at 10/11.
+    jobs = [job(0, 12.0, 11.0, 3.0, 1.0, release_s=-4.0), job(1, 11.0, 8.0, 5.0, 7.0)]
+    busy = [running(3, 4.0, start_s=-1.0)]
+    assert best_stretch(jobs, busy, 4, 0.0, 1e-9) == pytest.approx(1.0)
+    assert isinstance(medf(Moment(jobs, busy, 4, 0.0), [10 / 11] * 2), list)
+    assert isinstance(medf(Moment(jobs, busy, 4, 0.0), [0.95] * 2), int)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
+def test_the_tolerance_is_a_part_of_the_stretch_however_small_that_is(scale: float) -> None:
+    # The measure scales every stretch, and nothing else.
+    jobs = [MoldableJob(at, 0.0, [8.0 + at, 4.5 + at], (8.0 + at) / scale) for at in range(5)]
+    least = best_stretch(jobs, BUSY, 2, 0.0, 1e-12)
+    assert least <= best_stretch(jobs, BUSY, 2, 0.0, 1e-2) <= 1.0101 * least
+    assert best_stretch(jobs, BUSY, 2, 0.0, 1e-2) > 1.00001 * least
+
+
+def test_a_stretch_that_rounds_to_nothing_is_still_found() -> None:
+    jobs = [MoldableJob(at, 0.0, [1e250, 1e-200]) for at in range(2)]
+    assert len(plan(jobs, [], 2, 0.0, rho=1.0)) == 2
+
+
+def test_what_runs_may_come_from_a_generator() -> None:
+    placed = plan([linear(0, 4.0, 2), linear(1, 6.0, 2)], iter([running(2, 3.0)]), 2, 1.0)  # type: ignore[arg-type]
+    assert all(one.start_s >= 3.0 for one in placed)

@@ -89,8 +89,9 @@ def test_a_trace_without_jobs_is_a_schedule_without_placements() -> None:
     ("changes", "message"),
     [
         ({"replan": "never"}, "replan must be 'events' or 'arrivals', got 'never'"),
-        ({"slowdown": {"a": 0.0}}, "slowdown of job 'a' must be positive and finite, got 0.0"),
-        ({"slowdown": {"a": math.inf}}, "slowdown of job 'a' must be positive and finite, got inf"),
+        ({"slowdown": {"a": 0.0}}, "slowdown of job 'a' must be positive and below 1e+290, got 0.0"),
+        ({"slowdown": {"a": math.inf}}, "slowdown of job 'a' must be positive and below 1e+290, got inf"),
+        ({"slowdown": {"a": "x"}}, "slowdown of job 'a' must be positive and below 1e+290, got 'x'"),
         ({"jobs": [job("a", 1.0), job("a", 2.0, release_s=9.0)]}, "two jobs have the id 'a'"),
         ({"processors": 0}, "processors must be a whole number of at least 1, got 0"),
         ({"method": "best"}, "method 'best' is not known: take one of"),
@@ -119,6 +120,14 @@ def test_fairness_is_by_classes_of_run_time_on_one_processor() -> None:
     assert [one.name for one in classes] == ["1-16", "16-256", "256-4K", "4K-64K", "64K-1M", "> 1M"]
     assert [one.jobs for one in classes] == [1, 2, 0, 0, 0, 1]
     assert [one.share_above_1 for one in classes] == [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_short_run_late_on_a_clock_has_its_flow_and_its_class() -> None:
+    found = simulate([job("short", 1e-9, release_s=1e12), job("slow", 5.0)], 2, slowdown={"slow": 4.0})
+    assert found.flow == {"slow": 20.0, "short": 1e-9}
+    assert found.stretch == {"slow": 1.0, "short": 1.0}
+    classes = by_class(Fared.of(found), DOWNEY_CLASSES_S)
+    assert [one.jobs for one in classes] == [1, 1, 0, 0, 0, 0]
 
 
 def test_curves_are_compared_rank_by_rank() -> None:
@@ -171,6 +180,19 @@ def test_rules_are_written_as_method_rho_and_cap(text: str, rule: Rule, shown_as
 @pytest.mark.parametrize("text", ["", "best", "dbos:x", "dbos:1:2.5", "dbos:1:2:3"])
 def test_rules_that_are_written_otherwise_are_refused(text: str) -> None:
     with pytest.raises(BadInput, match=r"write METHOD\[:RHO\[:CAP\]\]"):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dbos:nan", "rho must be at least 1, got nan"),
+        ("lex:0.5", "rho must be at least 1, got 0.5"),
+        ("dbos::0", "cap must be a whole number of at least 1, got 0"),
+    ],
+)
+def test_settings_of_rules_are_checked_before_anything_is_simulated(text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         Rule.parse(text)
 
 

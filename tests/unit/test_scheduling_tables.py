@@ -21,6 +21,7 @@ from shaper.scheduling import (
     plan,
     run_times,
 )
+from shaper.scheduling.live import Sharing
 from shaper.scheduling.mapping import GENOMES, READS, Costs
 from tests.unit.scheduling_factory import job
 
@@ -71,26 +72,40 @@ def test_jobs_are_values() -> None:
     ("arguments", "message"),
     [
         (("a", 0.0, []), "job 'a': times must hold its run time on 1, 2, ... processors, got []"),
-        (("a", 0.0, [1.0, 0.0]), "job 'a': its run time on 2 processors must be positive and finite, got 0"),
-        (("a", 0.0, [1.0, math.nan]), "job 'a': its run time on 2 processors must be positive and finite, got nan"),
-        (("a", 0.0, [math.inf]), "job 'a': its run time on 1 processors must be positive and finite, got inf"),
+        (("a", 0.0, [1.0, 0.0]), "job 'a': its run time on 2 processors must be positive and below 1e+290, got 0"),
+        (
+            ("a", 0.0, [1.0, math.nan]),
+            "job 'a': its run time on 2 processors must be positive and below 1e+290, got nan",
+        ),
+        (("a", 0.0, [math.inf]), "job 'a': its run time on 1 processors must be positive and below 1e+290, got inf"),
+        (
+            ("a", 0.0, [1.7e308]),
+            "job 'a': its run time on 1 processors must be positive and below 1e+290, got 1.7e+308",
+        ),
         (("a", 0.0, ["x"]), "job 'a': times must be numbers, got ['x']"),
         (
             ("a", 0.0, [[1.0], [2.0]]),
             "job 'a': times must hold its run time on 1, 2, ... processors, got [[1.0], [2.0]]",
         ),
         (("a", 0.0, None), "job 'a': times must hold its run time on 1, 2, ... processors, got None"),
-        (("a", math.inf, [1.0]), "job 'a': release_s must be finite, got inf"),
+        (("a", math.inf, [1.0]), "job 'a': release_s must be finite and below 1e+290, got inf"),
         (("a", "soon", [1.0]), "job 'a': release_s must be a number, got 'soon'"),
-        (("a", 0.0, [1.0], 0.0), "job 'a': measure_s must be positive, got 0.0"),
-        (("a", 0.0, [1.0], math.inf), "job 'a': measure_s must be finite, got inf"),
-        ((None, 0.0, [1.0]), "the id of a job must be a number or a string, got None"),
+        (("a", 0.0, [1.0], 0.0), "job 'a': measure_s must be positive and below 1e+290, got 0.0"),
+        (("a", 0.0, [1.0], math.inf), "job 'a': measure_s must be positive and below 1e+290, got inf"),
+        ((None, 0.0, [1.0]), "the id of a job must be a whole number or a string, got None"),
+        ((True, 0.0, [1.0]), "the id of a job must be a whole number or a string, got True"),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_in_one_line(arguments: Any, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         MoldableJob(*arguments)
     assert str(caught.value) == message
+
+
+def test_an_id_may_be_a_number_of_numpy() -> None:
+    made = MoldableJob(np.int64(3), 0.0, [1.0])  # type: ignore[arg-type]
+    assert type(made.id) is int
+    assert made == job(3, 1.0)
 
 
 def test_downeys_curve_is_continuous_and_ends_at_the_average_parallelism() -> None:
@@ -128,6 +143,8 @@ def test_a_measured_table_holds_each_time_until_the_next_measurement() -> None:
         Measured({2: 1.0})
     with pytest.raises(BadInput, match="must be positive"):
         Measured({1: 1.0, 2: -1.0})
+    with pytest.raises(BadInput, match="must be positive"):
+        Measured({1: 1.0, 2: "x"})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +154,13 @@ def test_a_measured_table_holds_each_time_until_the_next_measurement() -> None:
         (lambda: Downey(2.0, -1.0), "variance must be at least 0, got -1.0"),
         (lambda: Amdahl(1.5), "serial must be from 0 to 1, got 1.5"),
         (lambda: UniversalScalability(math.nan, 0.0), "contention must be at least 0, got nan"),
-        (lambda: mapping_times(0, 1, 4), "mapping needs a genome, reads and processors, got 0, 1 and 4"),
+        (lambda: Downey("a", 1.0), "parallelism must be at least 1, got 'a'"),  # type: ignore[arg-type]
+        (lambda: run_times(10.0, Amdahl(0.1), 0), "processors must be a whole number of at least 1, got 0"),
+        (lambda: run_times(-1.0, Amdahl(0.1), 4), "serial_s must be positive and below 1e+290, got -1.0"),
+        (lambda: run_times(math.nan, Amdahl(0.1), 4), "serial_s must be positive and below 1e+290, got nan"),
+        (lambda: mapping_times(0, 1, 4), "genome must be positive and below 1e+290, got 0"),
+        (lambda: mapping_times(1e6, 1e6, 4.5), "processors must be a whole number of at least 1, got 4.5"),  # type: ignore[arg-type]
+        (lambda: Sharing(cap=1.5), "cap must be a whole number of at least 1, got 1.5"),  # type: ignore[arg-type]
     ],
 )
 def test_curves_that_cannot_be_are_refused(make: Any, message: str) -> None:

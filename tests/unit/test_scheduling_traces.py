@@ -15,6 +15,7 @@ from shaper.errors import BadInput
 from shaper.report.schedules import by_rank
 from shaper.report.svg import standalone
 from shaper.simulation.moldable import Rule, downey_jobs
+from shaper.simulation.schedule_cli import app
 from shaper.simulation.schedule_plots import drawn
 from shaper.simulation.study import Study
 from shaper.simulation.swf import Record, Trace, parse, read
@@ -47,6 +48,11 @@ def test_a_malformed_line_is_told_with_its_number_and_the_others_are_kept() -> N
             line(5, submit=-1),
             line(6),
             line(6, state=2),
+            line(7, run="1_0"),
+            line(8, run="\u0661\u0660"),
+            line(9, run=-5),
+            line(10, run="1e999"),
+            line(11, run="1e308", used=400),
         ]
     )
     assert [record.number for record in found.records] == [1, 6]
@@ -56,6 +62,11 @@ def test_a_malformed_line_is_told_with_its_number_and_the_others_are_kept() -> N
         "line 5: field 4 is no number: 'nan'",
         "line 6: job 1 was there before",
         "line 7: job 5 has no submit time",
+        "line 10: field 4 is no number: '1_0'",
+        "line 11: field 4 is no number: '\u0661\u0660'",
+        "line 12: job 9 cannot have run for -5 s on 4 processors",
+        "line 13: field 4 is no number: '1e999'",
+        "line 14: job 11 cannot have run for 1e+308 s on 400 processors",
     )
     assert found.parts == 1
 
@@ -65,6 +76,13 @@ def test_plain_and_compressed_files_are_read_whatever_they_are_called(tmp_path: 
     (tmp_path / "plain.gz").write_text(text)
     (tmp_path / "packed.swf").write_bytes(gzip.compress(text.encode()))
     assert read(tmp_path / "plain.gz") == read(str(tmp_path / "packed.swf"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    for first in ("; header\n", ""):
+        path = tmp_path / "marked.swf"
+        path.write_text(f"{first}{line(1)}\n", encoding="utf-8-sig")
+        assert read(path) == Trace((Record(1, 0.0, 60.0, 4),), ())
 
 
 @pytest.mark.parametrize(
@@ -122,14 +140,40 @@ def test_a_study_tells_what_it_leaves_out_and_its_figures_are_drawn(tmp_path: Pa
     for heading in ("Sorted stretch", "Sorted flow", "Jobs with a stretch above 1", "Downey&#x27;s speed-up"):
         assert f"<h2>{heading}</h2>" in page
     assert "short &lt;trace&gt;.swf" in page
+    assert "29 jobs, 2 seeds, 8 processors" in page
 
 
 def test_a_study_over_loads_is_drawn_by_load_with_the_steps_of_the_speed_up() -> None:
     study = Study(loads=[50.0, 100.0], processors=16, count=30)
     page = drawn(study, {str(rule): study.run(rule) for rule in (Rule("dbos"), Rule("lex"))})
     checked(page)
-    for heading in ("Average stretch by load", "Largest stretch by load", "Speed-up of sequence mapping"):
+    for heading in ("Sorted stretch, load 100", "Average stretch by load", "Speed-up of sequence mapping"):
         assert f"<h2>{heading}</h2>" in page
+
+
+COMPARED = ["compare", "--load", "10", "--jobs", "5", "--processors", "8", "--method", "eq-spt"]
+
+
+def test_a_page_that_cannot_be_written_costs_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    page.symlink_to(page)
+    for words, told in (([], "eq-spt"), (["--json"], '"method": "eq-spt"')):
+        with pytest.raises(BadInput, match=r"the page .* cannot be written: "):
+            app([*COMPARED, "--page", str(page), *words], standalone_mode=False)
+        assert told in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        (["--page", str(tmp_path)], "is a directory"),
+        (["--method", "dbos:nan"], "rho must be at least 1, got nan"),
+        (["--method", "dbos", "--method", "dbos:1.50000001"], "two methods are dbos 1.5: name each once"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            app([*COMPARED, *words], standalone_mode=False)
+        assert capsys.readouterr().err == ""
 
 
 def test_a_study_needs_either_a_trace_or_loads() -> None:
