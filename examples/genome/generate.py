@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -74,7 +74,7 @@ class Files:
     folder: Path
     genotypes: tuple[Path, ...]
     annotations: tuple[Path, ...]
-    populations: Mapping[str, tuple[str, ...]]
+    populations: Mapping[str, Sequence[str]]
 
 
 def generate(settings: Settings, folder: Path, workers: int | None = None) -> Files:

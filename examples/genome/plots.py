@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -169,20 +170,18 @@ def draw_pareto(stages: Sequence[str], measured: Sequence[Measured], models: Mod
     axes.set_ylabel("Cost, s T of both [core s]")
     axes.set_title(f"s of {stages[0]}, {stages[1]}", fontsize=11)
     axes.margins(0.1)
-    axes.legend(frameon=False)
-    _name({f"{heavy},{light}": points[heavy, light] for heavy, light in {**front, **points}}, axes)
+    legend = axes.legend(frameon=False)
+    _name({f"{heavy},{light}": points[heavy, light] for heavy, light in {**front, **points}}, axes, legend)
     return figure
 
 
-def _name(points: Mapping[str, tuple[float, float]], axes: Axes) -> None:
+def _name(points: Mapping[str, tuple[float, float]], axes: Axes, legend: Legend) -> None:
     """Write names beside points, the first ones first, where one fits: within the frame, and on nothing else."""
     axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # now it is known what stands where
     to_points = 72 / axes.figure.dpi
-    frame, legend = (
-        Bbox(part.get_window_extent().get_points() * to_points) for part in (axes.patch, axes.get_legend())
-    )
+    frame, other = (Bbox(part.get_window_extent().get_points() * to_points) for part in (axes.patch, legend))
     places = {name: axes.transData.transform(point) * to_points for name, point in points.items()}
-    taken = [legend, *(Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places.values())]
+    taken = [other, *(Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places.values())]
     height = 9.0
     for name, (x, y) in places.items():
         width = 0.6 * height * len(name)

@@ -162,7 +162,7 @@ def test_a_history_is_kept_where_one_is_asked_for_and_never_of_what_is_cut_by_ha
     done = command(tmp_path, "--cores", "1", "--repetitions", "1", "--history", "h.sqlite")
     assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(tmp_path / "h.sqlite")) as history:
-        assert history.execute("select distinct workflow from subjects").fetchall() == [("genome",)]
+        assert history.execute("select distinct workflow from subjects").fetchall() == [("genome of examples.genome",)]
 
 
 # figures ----------------------------------------------------------------------------------------------------------
