@@ -67,7 +67,7 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
     for name in ("people", "variants", "shared by two people", "in a group", "of them in one of it"):
         table.add_column(name, justify="right")
     frequencies = {**values.get("frequency_all", {}), **values.get("frequency", {})}
-    for population, columns in work.columns().items():
+    for population, columns in sorted(work.columns().items(), key=lambda item: item[0] != "ALL"):
         if not columns:
             continue
         pairs = [found for (_, name), found in values["mutation_overlap"].items() if name == population]
