@@ -1,5 +1,6 @@
 """shaper finds, while an analysis runs, how big its tasks are, what each is given and how many run at once."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from shaper import engines, errors, policy
@@ -27,17 +28,16 @@ __all__ = [
     "errors",
     "last_run",
     "policy",
+    "readers",
     "run",
     "scheduling",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs numpy, which most processes do not, is loaded when it is asked for."""
-    if name == "scheduling":
-        import shaper.scheduling
-
-        return shaper.scheduling
+    """What needs numpy or coffea, which most processes do not, is loaded when it is asked for."""
+    if name in ("coffea", "readers", "scheduling"):
+        return import_module(f"shaper.{name}")
     if name in ("Job", "Manager"):
         from shaper import manager
 

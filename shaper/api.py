@@ -137,8 +137,13 @@ def stages_of(
         return [given], True
     if isinstance(given, Iterable) and not isinstance(given, Mapping | str | bytes):
         given = list(given)
-        if given and all(isinstance(item, Stage) for item in given):
+        if not given:
+            raise BadInput("there is nothing to run: the list of stages, or of sources, is empty")
+        others = [item for item in given if not isinstance(item, Stage)]
+        if not others:
             return given, False
+        if len(others) < len(given):
+            raise BadInput(f"a list of stages holds nothing else, got {type(others[0]).__name__} {others[0]!r:.60}")
     if getattr(engine, "name", engine) != "simulated":
         for what, function in (("process", process), ("merge", merge)):
             if function is None:

@@ -25,7 +25,7 @@ class Counting:
     dataset: Callable[..., Any]
 
     def __call__(self, chunk: Chunk) -> tuple[Source, ...]:
-        return as_sources(self.dataset(*chunk.spans[0].source.payload))
+        return as_sources(self.dataset(*chunk.spans[0].source.payload), found=True)
 
 
 def unmerged(first: Any, second: Any) -> Any:
@@ -51,8 +51,6 @@ def ordered(stages: Sequence[Stage]) -> list[Stage]:
             raise BadInput(f"two stages are named {stage.name!r}: name each stage once")
         if counted(stage.name) is not None:
             raise BadInput(f"a stage's name cannot begin with {counting('')!r}, got {stage.name!r}")
-        if isinstance(stage.after, str):
-            raise BadInput(f"stage {stage.name!r}: after is a sequence of names, write after=[{stage.after!r}]")
         if counted_later(stage) and not stage.after:
             raise BadInput(
                 f"stage {stage.name!r}: its dataset is a function of the values of the stages in after, but after is "
@@ -128,7 +126,7 @@ class Arrivals:
             finding = Stage(counting(stage.name), None, Counting(stage.dataset), unmerged)
             return (self._plan(finding, (Source(f"{len(values)} values", 1, payload=values),)),)
         try:
-            sources = as_sources(stage.dataset(*values))
+            sources = as_sources(stage.dataset(*values), found=True)
         except Exception as error:  # the function is the user's
             said = f"{type(error).__name__}: {error}"
             self._ledger.block(stage.name, f"not begun: the function that finds its dataset failed: {said}")

@@ -22,8 +22,12 @@ def counted(stage: str) -> str | None:
     return stage.removeprefix(_OF) if stage.startswith(_OF) else None
 
 
-def as_sources(dataset: Any) -> tuple[Source, ...]:
+def as_sources(dataset: Any, *, found: bool = False) -> tuple[Source, ...]:
     """Return the sources of a dataset: a mapping name -> elements, or an iterable of Source (a reader is one).
+
+    Args:
+        found: from the values of other stages, which may have nothing to process; what was given by hand and holds
+            nothing is a mistake.
 
     Raises:
         BadInput: something else was given, two sources have one name, or there is nothing to process.
@@ -43,6 +47,8 @@ def as_sources(dataset: Any) -> tuple[Source, ...]:
         if source.elements is None:
             raise BadInput(f"source {source.id!r} has no number of elements: count it first, or use a reader")
         seen.add(source.id)
+    if found:
+        return sources
     if not sources:
         raise BadInput("the dataset is empty: it names no source")
     if not any(source.elements for source in sources):

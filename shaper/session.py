@@ -346,6 +346,8 @@ class Session:
         try:
             return outcome(ledger, self.engine)
         except Incomplete as error:
+            if isinstance(error.partial, Mapping):  # what found datasets is no stage of the user's
+                error.partial = {stage.name: error.partial.get(stage.name) for stage in self.stages}
             if watches.error is None:
                 raise
             failed = ProcessFailed(str(error), error.partial, error.missing)

@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from shaper.errors import BadInput
 
@@ -192,8 +192,23 @@ class Stage:
     ordered: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name or set(self.name) & set("/\\\0") or self.name.startswith("."):
-            raise BadInput(f"a stage's name becomes part of file names, so without slashes; got {self.name!r}")
+        name = self.name
+        if not isinstance(name, str) or not name or set(name) & set("/\\\0") or name.startswith("."):
+            raise BadInput(f"a stage's name becomes part of file names, so text without slashes; got {name!r}")
+        if isinstance(self.after, str):
+            raise BadInput(f"stage {name!r}: after is a sequence of names, write after=[{self.after!r}]")
+        after = tuple(self.after) if isinstance(self.after, Iterable) else None
+        if after is None or not all(isinstance(parent, str) for parent in after):
+            raise BadInput(f"stage {name!r}: after holds the names of stages, got {self.after!r:.60}")
+        object.__setattr__(self, "after", after)
+        if self.category is not None and (not isinstance(self.category, str) or not self.category):
+            raise BadInput(f"stage {name!r}: category is a name, or None, got {self.category!r}")
+        if self.mode not in get_args(Mode):
+            raise BadInput(f"stage {name!r}: mode is 'split' or 'threads', got {self.mode!r}")
+        for what in ("process", "merge"):
+            function = getattr(self, what)
+            if function is not None and not callable(function):
+                raise BadInput(f"stage {name!r}: {what} is a function, got {function!r:.60}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shaper.errors import BadInput
+from shaper.errors import BadInput, ShaperError
 
 
-class ToolFailed(RuntimeError):
+class ToolFailed(ShaperError):
     """A program ended with an error; the message has its last words."""
 
 
@@ -51,7 +51,8 @@ def started(command: Sequence[str], **pipes: Any) -> Iterator[subprocess.Popen[b
         if process.returncode not in (0, -signal.SIGPIPE):
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
-            raise ToolFailed(f"{command[0]} ended with {process.returncode}: {said[-1] if said else 'it said nothing'}")
+            how = process.returncode if process.returncode > 0 else signal.Signals(-process.returncode).name
+            raise ToolFailed(f"{' '.join(command[:2])} ended with {how}: {said[-1] if said else 'it said nothing'}")
 
 
 def run(*command: str) -> bytes:

@@ -21,38 +21,28 @@ from rich.table import Table
 
 import shaper
 from examples import where
-from examples.genome.generate import (
-    Files,
-    add_arguments,
-    generate,
-    read_populations,
-    settings_of,
-    write_annotation,
-)
+from examples.genome.generate import add_arguments
 from examples.genome.individuals import samples_of
+from examples.genome.inputs import inputs_of
 from examples.genome.measure import Measured, learnt, measure
 from examples.genome.workflow import Workflow
-from shaper.errors import BadInput, UserError
+from shaper.errors import BadInput
 from shaper.models import AmdahlGP, ParallelismModel
 
-REAL = Path("/usr/share/doc/shapeit4/examples/test/reference.vcf.gz")
 _MOST_TASKS = 8
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the example; return the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        return _run(options, Console())
-    except (UserError, ValueError) as error:
-        print(f"genome: {error}", file=sys.stderr)
-        return 2
+    return where.ended("genome", lambda: _run(options, Console(soft_wrap=True)))
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     if options.repetitions < 1 or options.runs < 1 or options.draw < 2:
         raise BadInput("--repetitions and --runs must be at least 1, --draw at least 2")
-    files = _inputs(options, console)
+    where.check(options)
+    files = inputs_of(options, console)
     work = Workflow(files.genotypes, files.annotations, files.populations, options.draw, options.runs, options.seed)
     left_out = [name for name, columns in work.columns().items() if not columns]
     if left_out:
@@ -62,39 +52,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     wall_s = time.perf_counter() - started_s
     variants = sum(known.variants for known in values["individuals_merge"].values())
     print(f"{variants} variants of {len(samples_of(files.genotypes[0]))} people in {wall_s:.1f} s", file=sys.stderr)
+    if values["mutation_overlap"] is None:
+        console.print("no variant of the genotypes has a SIFT prediction: there is nothing to compare")
+        return 0
     console.print(_table(work, values))
     measured = [] if options.no_measure else _measured(work, values, options)
     _draw(measured, values, options.out / "plots", console)
     return 0
-
-
-def _inputs(options: argparse.Namespace, console: Console) -> Files:
-    if options.real and options.vcf:
-        raise BadInput("give --real or --vcf, not both")
-    if not options.real and not options.vcf:
-        settings = settings_of(options)
-        what = f"{settings.variants} variants of {settings.samples} samples in {settings.chromosomes} chromosomes"
-        with console.status(f"{what} (generated once, kept in {options.data})"):
-            return generate(settings, options.data)
-    if options.real and not REAL.is_file():
-        raise BadInput(f"{REAL} is not there; as root: apt-get install shapeit4-example")
-    genotypes = (REAL,) if options.real else tuple(path.resolve() for path in options.vcf)
-    annotations = tuple(path.resolve() for path in options.annotation or ())
-    if not annotations:
-        annotations = tuple(options.data.resolve() / f"{path.name}.annotation.gz" for path in genotypes)
-        console.print(f"no --annotation: made up, a share of {options.annotated} of the variants has a SIFT prediction")
-        options.data.mkdir(parents=True, exist_ok=True)
-        for path, made in zip(genotypes, annotations, strict=True):
-            write_annotation(path, made, options.annotated, options.seed)
-    names = samples_of(genotypes[0])
-    populations: Mapping[str, Any] = {"ALL": names}
-    if options.populations is not None:
-        populations = {**read_populations(options.populations), **populations}
-    else:
-        console.print("no --populations: the halves of the samples stand for them")
-        half = len(names) // 2
-        populations = {**populations, "first half": names[:half], "second half": names[half:]}
-    return Files(options.data, genotypes, annotations, populations)
 
 
 def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
@@ -103,7 +67,7 @@ def _table(work: Workflow, values: Mapping[str, Any]) -> Table:
     for name in ("people", "variants", "shared by two people", "in a group", "of them in one of it"):
         table.add_column(name, justify="right")
     frequencies = {**values.get("frequency_all", {}), **values.get("frequency", {})}
-    for population, columns in work.columns().items():
+    for population, columns in sorted(work.columns().items(), key=lambda item: item[0] != "ALL"):
         if not columns:
             continue
         pairs = [found for (_, name), found in values["mutation_overlap"].items() if name == population]
@@ -121,6 +85,7 @@ def _measured(work: Workflow, values: Mapping[str, Any], options: argparse.Names
     parallelism = range(1, most + 1)
     print(f"measuring every stage with 1 to {most} tasks, {options.repetitions} times", file=sys.stderr)
     given = {name: value for name, value in where.given(options).items() if name != "run_dir"}
+    given["history"] = False  # cut by hand: no example to later runs
     return measure(work, values, parallelism, options.repetitions, progress=False, **given)
 
 
@@ -134,8 +99,9 @@ def _draw(measured: list[Measured], values: Mapping[str, Any], folder: Path, con
     if measured:
         models = learnt(measured, ParallelismModel())
         drawn += plots.draw_all(measured, models, learnt(measured, AmdahlGP()), folder)
-        for stage, model in models.items():
-            choice = model.choose(1.0, plots.load_of(stage, measured), max(one.run.s for one in measured))
+        console.print("into how many tasks a stage is worth cutting, by the default model:")
+        for stage in sorted(models, key=list(plots.COLORS).index):
+            choice = models[stage].choose(1.0, plots.load_of(stage, measured), max(one.run.s for one in measured))
             console.print(f"{stage}: s = {choice.s}, {choice.reason}")
     more = f"{len(drawn)} figures, for instance" if len(drawn) > 1 else "a figure:"
     console.print(f"{more} {folder / drawn[-1].name}")

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -22,6 +22,7 @@ from pathlib import Path
 from examples.genome import annotation, bgzf, variants
 from examples.genome.variants import BATCH, Cohort
 from shaper import Source, Span, readers
+from shaper.errors import BadInput
 
 FORMAT = 1  # raise it when the same settings make other files
 CHROMOSOMES = ("22", "21", "20", "19")
@@ -57,6 +58,8 @@ class Settings:
                 f"needs at least {_LEAST_SAMPLES} samples and a share from above 0 to 1 of annotated lines, got "
                 f"{self.samples} and {self.annotated}"
             )
+        if self.seed < 0:
+            raise ValueError(f"needs a seed of at least 0, got {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Files:
     folder: Path
     genotypes: tuple[Path, ...]
     annotations: tuple[Path, ...]
-    populations: Mapping[str, tuple[str, ...]]
+    populations: Mapping[str, Sequence[str]]
 
 
 def generate(settings: Settings, folder: Path, workers: int | None = None) -> Files:
@@ -111,8 +114,22 @@ def generate(settings: Settings, folder: Path, workers: int | None = None) -> Fi
 
 
 def read_populations(folder: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return the lists of a folder: a file for each population, a name of a sample in each line."""
-    return {path.name: tuple(path.read_text().split()) for path in sorted(folder.iterdir()) if path.is_file()}
+    """Return the lists of a folder: a file for each population, a name of a sample in each line.
+
+    Raises:
+        BadInput: there is no such folder, no list in it, or a file that is none.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder")
+    lists = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        try:
+            lists[path.name] = tuple(path.read_text().split())
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not a list of names") from error
+    if not lists:
+        raise BadInput(f"{folder}: it is empty; a population is a file with a name of a sample in each line")
+    return lists
 
 
 def write_annotation(genotypes: Path, path: Path, share: float, seed: int) -> None:

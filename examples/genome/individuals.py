@@ -27,6 +27,10 @@ _FIRST_SAMPLE = 9  # columns of a VCF file before the samples
 _BLOCK = 256  # samples of one source of individuals_merge
 _RS = re.compile(rb"(?:^|;)rs(\d+)")
 _LEVEL = 1
+_CALL = re.compile(rb"(\d+|\.)([|/](\d+|\.))*")
+_NUMBER = re.compile(rb"\d+")
+# Two alleles of 0 and 1 as four bytes, the last of them the tab: all bits but those that tell 0 from 1.
+_OF_TWO, _PHASED, _UNPHASED = (int.from_bytes(four, "little") for four in (b"\xfe\xff\xfe\xff", b"0|0\t", b"0/0\t"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def calls_of(span: Span) -> Calls:
     """Read one range.
 
     Raises:
-        ValueError: a line has no AF, or not a genotype for every sample; the message names it.
+        ValueError: a line has no AF, or not a genotype of its alleles for every sample; the message names it.
     """
     numbers: list[int] = []
     octets: list[NDArray[np.uint8]] = []
@@ -134,30 +138,51 @@ def _rare_first(batch: Sequence[Sequence[bytes]], samples: int) -> NDArray[np.bo
     found = np.empty((len(batch), samples), np.bool_)
     short = [row for row, fields in enumerate(batch) if fields[8] == b"GT" and len(fields[9]) == 4 * samples - 1]
     text = np.frombuffer(b"\t".join([batch[row][9] for row in short] + [b""]), np.uint8).reshape(-1, samples, 4)
-    marks = text[:, :, 1]
-    uniform = ((marks == ord("|")) | (marks == ord("/"))).all(axis=1) & (text[:, :, 3] == ord("\t")).all(axis=1)
+    calls = text.view("<u4")[:, :, 0] & _OF_TWO
+    plain = ((calls == _PHASED) | (calls == _UNPHASED)).all(axis=1)
     wanted = np.array([ord("0") + (rare[row] or (256,))[0] for row in short], np.uint16)
     quick = text[:, :, 0] == wanted[:, None]
     long = set(range(len(batch))) - set(short)
     for place, row in enumerate(short):
-        if not uniform[place]:
+        alternates = _alternates(batch[row])
+        if not (alternates and plain[place]) and not _readable(text[place], alternates):
             long.add(row)
         elif len(rare[row]) > 1:
             found[row] = np.isin(text[place, :, 0], [ord("0") + allele for allele in rare[row]])
         else:
             found[row] = quick[place]
     for row in long:
-        found[row] = _slowly(batch[row][9], rare[row], samples)
+        found[row] = _slowly(batch[row], rare[row], samples)
     return found
 
 
-def _slowly(genotypes: bytes, rare: tuple[int, ...], samples: int) -> list[bool]:
+def _alternates(fields: Sequence[bytes]) -> int:
+    return 0 if fields[4] == b"." else 1 + fields[4].count(b",")
+
+
+def _readable(calls: NDArray[np.uint8], alternates: int) -> bool:
+    """Whether all calls of a line, (samples, 4), are two alleles that it has, or missing ones, of one character."""
+    alleles = [ord("."), *range(ord("0"), ord("0") + min(alternates, 9) + 1)]
+    marks = np.isin(calls[:, 1], [ord("|"), ord("/")]).all() and (calls[:, 3] == ord("\t")).all()
+    return bool(marks and np.isin(calls[:, ::2], alleles).all())
+
+
+def _slowly(fields: Sequence[bytes], rare: tuple[int, ...], samples: int) -> list[bool]:
     """Genotypes of any form: haploid, with further fields, of many alleles."""
-    names = {str(allele).encode() for allele in rare}
-    calls = genotypes.split(b"\t")
+    alternates = _alternates(fields)
+    calls = [call.partition(b":")[0] for call in fields[9].split(b"\t")]
     if len(calls) != samples:
         raise ValueError(f"it has {len(calls)} samples, the header {samples}")
-    return [re.split(rb"[|/:]", call, maxsplit=1)[0] in names for call in calls]
+    known = {call: _first_allele(call, alternates) in rare for call in set(calls)}
+    return [known[call] for call in calls]
+
+
+def _first_allele(call: bytes, alternates: int) -> int | None:
+    """None where it is missing."""
+    if _CALL.fullmatch(call) is None or any(int(allele) > alternates for allele in _NUMBER.findall(call)):
+        raise ValueError(f"{call[:20].decode(errors='replace')!r} is no genotype of {alternates + 1} alleles")
+    first = _NUMBER.match(call)
+    return int(first[0]) if first else None
 
 
 # individuals_merge ------------------------------------------------------------------------------------------------

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from examples.genome.measure import Measured, Model
@@ -140,14 +143,14 @@ def draw_pareto(stages: Sequence[str], measured: Sequence[Measured], models: Mod
     for one, other in zip(heavy, light, strict=True):  # they were measured together
         cost_core_s = one.s * one.wall_s + other.s * other.wall_s
         found[one.s, other.s].append((max(one.wall_s, other.wall_s), cost_core_s))
-    points = {pair: (fmean(time for time, _ in seen), fmean(cost for _, cost in seen)) for pair, seen in found.items()}
-    front = [points[pair] for pair in pareto(points)]
+    points = {
+        pair: (median(time for time, _ in seen), median(cost for _, cost in seen)) for pair, seen in found.items()
+    }
+    front = {pair: points[pair] for pair in pareto(points)}
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*zip(*points.values(), strict=True), "o", color="0.6")
-    axes.plot(*zip(*front, strict=True), "o-", color=COLORS[stages[0]], label="Pareto front")
-    for pair, point in points.items():
-        axes.annotate(f"{pair[0]},{pair[1]}", point, xytext=(4, 4), textcoords="offset points", fontsize=9)
+    axes.plot(*zip(*front.values(), strict=True), "o-", color=COLORS[stages[0]], label="Pareto front")
     s_max = max(max(pair) for pair in points)
     chosen = tuple(models[stage].choose(1.0, load_of(stage, measured), s_max).s for stage in stages)
     expected_s = [
@@ -166,8 +169,31 @@ def draw_pareto(stages: Sequence[str], measured: Sequence[Measured], models: Mod
     axes.set_xlabel("Time until both have ended [s]")
     axes.set_ylabel("Cost, s T of both [core s]")
     axes.set_title(f"s of {stages[0]}, {stages[1]}", fontsize=11)
-    axes.legend(frameon=False)
+    axes.margins(0.1)
+    legend = axes.legend(frameon=False)
+    _name({f"{heavy},{light}": points[heavy, light] for heavy, light in {**front, **points}}, axes, legend)
     return figure
+
+
+def _name(points: Mapping[str, tuple[float, float]], axes: Axes, legend: Legend) -> None:
+    """Write names beside points, the first ones first, where one fits: within the frame, and on nothing else."""
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # now it is known what stands where
+    to_points = 72 / axes.figure.dpi
+    frame, other = (Bbox(part.get_window_extent().get_points() * to_points) for part in (axes.patch, legend))
+    places = {name: axes.transData.transform(point) * to_points for name, point in points.items()}
+    taken = [other, *(Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places.values())]
+    height = 9.0
+    for name, (x, y) in places.items():
+        width = 0.6 * height * len(name)
+        across, along = (7.0, -7.0 - width, -width / 2), (7.0, -7.0 - height, -height / 2)
+        for left, low in product(across, along):
+            box = Bbox.from_bounds(x + left, y + low, width, height)
+            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            if inside and not box.count_overlaps(taken):
+                offset = (left, low)
+                axes.annotate(name, points[name], xytext=offset, textcoords="offset points", fontsize=height)
+                taken.append(box)
+                break
 
 
 def pareto(points: Mapping[tuple[int, int], tuple[float, float]]) -> list[tuple[int, int]]:
@@ -254,8 +280,8 @@ def _alone_s(runs: Sequence[Run]) -> float:
 
 
 def _by_s(runs: Sequence[Run]) -> dict[int, float]:
-    """Mean time for each s."""
-    return {s: fmean(run.wall_s for run in runs if run.s == s) for s in sorted({run.s for run in runs})}
+    """Median time for each s."""
+    return {s: median(run.wall_s for run in runs if run.s == s) for s in sorted({run.s for run in runs})}
 
 
 def _mean_s(model: Model, s: float, gamma: float, load: float) -> float:

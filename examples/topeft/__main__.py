@@ -22,12 +22,13 @@ from coffea.processor import FuturesExecutor, IterativeExecutor, Runner
 from rich.console import Console
 from rich.table import Table
 
+from examples import where
 from examples.topeft.evaluation import parse_point, yields
 from examples.topeft.generate import Settings, add_arguments, generate
 from examples.topeft.plots import Caption, draw_all
 from examples.topeft.processor import SYSTEMATICS, QuietNanoAODSchema, TopEFTProcessor
 from examples.topeft.samples import LUMINOSITY_PER_FB
-from shaper.errors import BadInput, UserError
+from shaper.errors import BadInput
 from shaper.units import parse_bytes
 
 DEMO_POINT = "ctW=-2,cpQM=1.5"
@@ -53,12 +54,7 @@ class Inputs:
 def main(arguments: list[str] | None = None) -> int:
     """Run the example; return the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console()
-    try:
-        return _run(options, console)
-    except (UserError, ValueError) as error:
-        print(f"topeft: {error}", file=sys.stderr)
-        return 2
+    return where.ended("topeft", lambda: _run(options, Console(soft_wrap=True)))
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -66,12 +62,15 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.evaluate:
         if not saved.is_file():
             raise BadInput(f"{saved} does not exist: run once without --evaluate")
-        content = pickle.loads(saved.read_bytes())
+        try:
+            content = pickle.loads(saved.read_bytes())
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise BadInput(f"{saved}: it is damaged: run once without --evaluate") from error
     else:
+        where.writable(options.out)
         executor, chunksize = _executor(options)  # a wrong option is told before anything is generated
         inputs = _inputs(options, console)
         content = {"normalisation": inputs.normalisation, "output": _process(inputs, executor, chunksize, options)}
-        options.out.mkdir(parents=True, exist_ok=True)
         saved.write_bytes(pickle.dumps(content))
     _show(content, options, console)
     return 0
@@ -130,6 +129,7 @@ def _inputs(options: argparse.Namespace, console: Console) -> Inputs:
             fileset[name] = {"files": {str(path.resolve()): TREE}, "metadata": {"process": name}}
         return Inputs(fileset, None, "generator weights")
     settings = Settings(options.events, options.files, options.coefficients, options.seed)
+    parse_point(options.point or "", settings.coefficients)  # else it is told after the run
     with console.status(f"{settings.events} events in {settings.files} files (generated once, kept in {options.data})"):
         manifest = generate(settings, options.data)
     return Inputs(manifest.fileset(), settings.coefficients, f"{LUMINOSITY_PER_FB:.0f} fb$^{{-1}}$ (13 TeV)")

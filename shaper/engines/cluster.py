@@ -21,9 +21,9 @@ class WorkerSpec:
         joins_s: when they connect.
         leaves_s: when they disconnect; never by default.
         lifetime_mean_s: mean of exponential lifetimes that begin when a worker connects.
-        rejoin_s: a worker whose lifetime ended is replaced after so long; never by default.
         speed: run times are divided by it.
         name: of the kind, for instance `4x8000`.
+        rejoin_s: a worker whose lifetime ended is replaced after so long; never by default.
     """
 
     cores: int
@@ -32,10 +32,10 @@ class WorkerSpec:
     joins_s: float = 0.0
     leaves_s: float | None = None
     lifetime_mean_s: float | None = None
-    rejoin_s: float | None = None
     speed: float = 1.0
     disk_mib: int | None = None
     name: str | None = None
+    rejoin_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.cores < 1 or self.memory_mib < 1 or self.count < 1 or self.speed <= 0:

@@ -89,7 +89,7 @@ def test_a_failed_stage_stops_what_depends_on_it_and_nothing_else(tmp_path: Path
         run(stages, tmp_path)
     assert "stage 'also after bad': not begun: stage 'after bad'" in str(found.value)
     partial = found.value.partial
-    assert {name: partial.get(name) for name in ("good", "after good")} == {"good": 30, "after good": 30}
+    assert partial == {"bad": None, "good": 30, "after bad": None, "also after bad": None, "after good": 30}
 
 
 def test_a_dataset_function_that_raises_is_named_with_its_error(tmp_path: Path) -> None:
@@ -100,10 +100,31 @@ def test_a_dataset_function_that_raises_is_named_with_its_error(tmp_path: Path) 
     assert isinstance(found.value.__cause__, LookupError)
 
 
-def test_a_dataset_that_turns_out_empty_is_named(tmp_path: Path) -> None:
-    stages = [FIRST, Stage("second", lambda values: {}, count, total, after=["first"])]
-    with pytest.raises(Incomplete, match="the dataset is empty"):
-        run(stages, tmp_path)
+@pytest.mark.parametrize("nothing", [{}, [Source("none", 0)]])
+def test_a_dataset_that_turns_out_empty_is_done_with_the_value_none(nothing: Any, tmp_path: Path) -> None:
+    stages = [
+        FIRST,
+        Stage("second", lambda values: nothing, count, total, after=["first"]),
+        Stage("third", lambda value: {"a": 3 if value is None else 4}, count, total, after=["second"]),
+    ]
+    values = {"first": [0, 1, 4, 9, 16], "second": None, "third": 3}
+    assert run(stages, tmp_path).value == values
+    assert run(stages, tmp_path).value == values, "a run that goes on"
+    found, _ = simulated([FIRST, stages[1], stages[2]])
+    assert found.value == {"first": 5, "second": None, "third": 3}
+
+
+def test_a_dataset_given_up_front_that_is_empty_is_refused(tmp_path: Path) -> None:
+    for dataset, said in (({}, "it names no source"), ({"a": 0}, "zero elements")):
+        with pytest.raises(BadInput, match=said):
+            run([FIRST, Stage("second", dataset, count, total, after=["first"])], tmp_path)
+
+
+def test_what_is_no_list_of_stages_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nothing to run: the list of stages, or of sources, is empty"):
+        run([], tmp_path)
+    with pytest.raises(BadInput, match="a list of stages holds nothing else, got dict"):
+        run([FIRST, {"a": 3}], tmp_path)  # type: ignore[list-item]
 
 
 SCRIPT = """
@@ -285,7 +306,7 @@ def test_a_dataset_function_that_raises_in_the_simulator_stops_what_depends_on_i
         Incomplete, match=r"stage 'b': not begun: .*LookupError: nothing in \(10,\); stage 'c'"
     ) as found:
         simulated(stages)
-    assert found.value.partial == {"a": 10, "c": None}
+    assert found.value.partial == {"a": 10, "b": None, "c": None}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +314,6 @@ def test_a_dataset_function_that_raises_in_the_simulator_stops_what_depends_on_i
     [
         ([FIRST, FIRST], "two stages are named 'first'"),
         ([Stage("x", {"a": 1}, count, total, after=["y"])], "stage 'x' waits for 'y', which is none of the stages x"),
-        ([Stage("x", {"a": 1}, count, total, after="first")], "after is a sequence of names"),
         ([Stage("x", lambda: {"a": 1}, count, total)], "after is empty"),
         (
             [Stage("x", {"a": 1}, count, total, after=["x"])],

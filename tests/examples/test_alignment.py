@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from functools import reduce
 from itertools import islice, pairwise
 from multiprocessing import get_context
@@ -161,6 +162,36 @@ def test_a_genome_that_changed_is_refused(tmp_path: Path) -> None:
         index.index_of(genome, digest)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines, "records are those of one run of bwa"),
+        (lambda lines: lines[:-1], "1 are missing, and 0 are none of them"),
+        (lambda lines: [*lines, lines[-1]], "0 are missing, and 1 are none of them"),
+        (lambda lines: [*lines[:-1], lines[-1].replace(b"\t", b"x\t", 1)], "1 are missing, and 1 are none of them"),
+    ],
+)
+def test_a_check_tells_what_is_missing_and_what_is_too_many(
+    change: Callable[[list[bytes]], list[bytes]],
+    said: str,
+    bees: tuple[Path, Source],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    genome, source = bees
+    align = Align(str(genome), index.digest_of(genome))
+    prefix = index.index_of(genome, align.digest)
+    lines = subprocess.run(["bwa", "mem", str(prefix), source.id], capture_output=True, check=True).stdout.splitlines()
+    (tmp_path / "out.sam").write_bytes(b"\n".join(change(lines)) + b"\n")
+    assert command.check(tmp_path / "out.sam", [source], align, 1) == ("missing" in said)
+    assert said in capsys.readouterr().out
+
+
+def test_a_program_that_was_killed_is_told_with_the_signal() -> None:
+    with pytest.raises(tools.ToolFailed, match="sh -c ended with SIGSEGV: it said nothing"):
+        tools.run("sh", "-c", "kill -SEGV $$")
+
+
 def test_what_bwa_says_when_it_fails_is_told(
     bees: tuple[Path, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +199,7 @@ def test_what_bwa_says_when_it_fails_is_told(
     monkeypatch.setenv("SHAPER_ALIGNMENT_CACHE", str(tmp_path))
     align = Align(str(genome), index.digest_of(genome))
     index.index_of(genome, align.digest).with_suffix(".bwt").unlink()
-    with pytest.raises(tools.ToolFailed, match=r"bwa ended with 1: .*fail to locate the index files"):
+    with pytest.raises(tools.ToolFailed, match=r"bwa mem ended with 1: .*fail to locate the index files"):
         align(Chunk((Span(source, 0, source.stop),)))
 
 
@@ -181,7 +212,7 @@ def test_what_samtools_says_when_it_fails_is_told(
     broken.chmod(0o755)
     align = Align(str(genome), index.digest_of(genome))
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(tools.ToolFailed, match="samtools ended with 3: no room left"):
+    with pytest.raises(tools.ToolFailed, match="samtools view ended with 3: no room left"):
         align(Chunk((Span(source, 0, source.stop),)))
 
 
@@ -221,6 +252,16 @@ def test_the_command_aligns_simulated_reads_with_threads_and_checks_itself(
         (["--reads", "missing.fastq"], "--reads and --genome belong together"),
         (["--reads", "missing.fastq", "--genome", "missing.fa"], "missing.fastq: no such file"),
         (["--simulate", "10", "--genome", "missing.fa"], "missing.fa: no such file"),
+        (["--simulate", "-5"], "--simulate must be at least 1, got -5"),
+        (["--simulate", "5", "--reads", "reads.fastq"], "give --simulate or --reads, not both"),
+        (["--threads", "99", "--cores", "2"], "--threads 99: there are 2 cores"),
+        (["--memory", "2XB"], "'2XB' is not a size"),
+        (["--out", "reads.fastq"], "--out reads.fastq: File exists"),
+        (["--simulate", "10", "--genome", "empty.fa"], "empty.fa: not a genome in FASTA"),
+        (["--reads", "reads.fastq", "--genome", "reads.fastq"], "reads.fastq: not a genome in FASTA"),
+        (["--reads", "reads.fastq", "--genome", "names.fa"], "names.fa: not a genome in FASTA"),
+        (["--reads", "reads.fastq", "--genome", "short.fa.gz"], "short.fa.gz: it is damaged or cut short"),
+        (["--reads", "empty.fa", "--genome", "genome.fa"], "empty.fa: it has no reads"),
     ],
 )
 def test_wrong_options_get_one_clear_line(
@@ -232,6 +273,10 @@ def test_wrong_options_get_one_clear_line(
 ) -> None:
     needs_tools()
     monkeypatch.chdir(tmp_path)
+    contents = {"reads.fastq": b"@a\nACGT\n+\nIIII\n", "empty.fa": b"", "names.fa": b">a\n>b\n"}
+    contents |= {"genome.fa": b">a\nACGT\n", "short.fa.gz": gzip.compress(b">a\nACGT\n")[:-4]}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
     assert command.main(options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

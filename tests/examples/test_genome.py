@@ -159,7 +159,9 @@ def vcf(path: Path, rows: list[str], samples: int = 3) -> Path:
 
 
 def row(genotypes: str, info: str = "AF=0.1", name: str = "rs1", format_: str = "GT") -> str:
-    return "\t".join(["1", "1", name, "A", "C", "100", "PASS", info, format_, *genotypes.split()])
+    frequencies = next((entry for entry in info.split(";") if entry.startswith("AF=")), "")
+    alternates = ",".join("C" * (1 + frequencies.count(",")))
+    return "\t".join(["1", "1", name, "A", alternates, "100", "PASS", info, format_, *genotypes.split()])
 
 
 ODD = [
@@ -203,6 +205,14 @@ def test_odd_lines_are_read_as_the_reference_reads_them(each: int, tmp_path: Pat
     [
         ([row("0|1 1|0 1|1"), row("0|1 1|0 1|1", "EUR_AF=0.1")], "variant 1: INFO has no AF: EUR_AF=0.1"),
         ([row("0|1 1|0"), row("0|1 1|0 1|1")], "variant 0: it has 2 samples, the header 3"),
+        ([row("0|1 1|0 1|1"), row("0|1 x|y 1|1")], "variant 1: 'x|y' is no genotype of 2 alleles"),
+        ([row("9/9 1|0 1|1")], "variant 0: '9/9' is no genotype of 2 alleles"),
+        ([row("0|1 1|0 0|2")], "variant 0: '0|2' is no genotype of 2 alleles"),
+        ([row("0|1 1|0 0,1")], "variant 0: '0,1' is no genotype of 2 alleles"),
+        ([row("0|1 1|0 0|3", "AF=0.1,0.1")], "variant 0: '0|3' is no genotype of 3 alleles"),
+        ([row("0|1:2 1|0:2 0|2:2", format_="GT:DP")], "variant 0: '0|2' is no genotype of 2 alleles"),
+        ([row("0 1 7")], "variant 0: '7' is no genotype of 2 alleles"),
+        ([row("0|1 1|0 1|1").replace("\tC\t", "\t.\t")], "variant 0: '0|1' is no genotype of 1 alleles"),
         ([row("0|1 1|0 1|1"), row("0|1 1|0")], "variant 1: it has 2 samples, the header 3"),
         ([row("0|1 1|0 1|1"), "no variant"], "variant 1 has 1 columns and no genotypes"),
     ],
@@ -210,7 +220,7 @@ def test_odd_lines_are_read_as_the_reference_reads_them(each: int, tmp_path: Pat
 def test_a_line_that_cannot_be_read_is_named(lines: list[str], said: str, tmp_path: Path) -> None:
     source = readers.vcf(vcf(tmp_path / "bad.vcf", lines), group="1")
     with pytest.raises(ValueError, match=said) as found:
-        individuals.calls_of(Span(source, 0, 2))
+        individuals.calls_of(Span(source, 0, len(lines)))
     assert "bad.vcf" in str(found.value)
 
 

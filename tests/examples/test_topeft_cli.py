@@ -85,10 +85,15 @@ def test_shaper_fills_the_same_histograms(settings, finished, tmp_path):
         (["--executor", "futures", "--memory", "2GB"], "need --executor shaper"),
         (["--events", "0", "--executor", "iterative"], "at least one file"),
         (["--evaluate", "--out", "nowhere"], "run once without --evaluate"),
+        (["--evaluate", "--out", "damaged"], "damaged/histograms.pkl: it is damaged: run once without --evaluate"),
+        (["--point", "ctX=1"], "no coefficient 'ctX'"),
+        (["--out", "damaged/histograms.pkl"], "--out damaged/histograms.pkl: File exists"),
     ],
 )
 def test_wrong_options_get_one_clear_line(options, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "histograms.pkl").write_bytes(b"no pickle")
     assert main(options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line

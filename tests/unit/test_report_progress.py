@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -194,9 +195,9 @@ def report(**changes: object) -> Report:
     return Report(**{**figures, **costs, **changes})  # type: ignore[arg-type]
 
 
-def summary(of: Report) -> Sequence[str]:
+def summary(of: Report, width: int = 100) -> Sequence[str]:
     text = io.StringIO()
-    print_summary(of, Console(file=text, width=100))
+    print_summary(of, Console(file=text, width=width))
     return text.getvalue().splitlines()
 
 
@@ -206,7 +207,12 @@ def test_the_summary_names_what_matters() -> None:
     assert "7: 1 split, 2 run again" in told
     assert "75% busy, 25% idle, 7.5% lost" in told
     assert "2.0 GiB at most" in told
-    assert "1 pieces, first b.root[0:5]: over 8 GB" in told
+    assert "1 piece, first b.root[0:5]: over 8 GB" in told
+
+
+def test_the_path_of_the_report_is_on_one_line_however_narrow_the_terminal() -> None:
+    path = Path("/a/folder/with/a/long/name/shaper-runs/genome-20261122-030246")
+    assert summary(report(run_dir=path), width=40)[-1].split() == ["report", f"{path}/report.html"]
 
 
 def test_the_summary_of_nothing_divides_by_nothing() -> None:
