@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from shaper.history import schema, store
 from shaper.history.place import Place, place
 from shaper.history.store import Store, Unusable
+from tests.conftest import needs
 from tests.history.rows import entry, observation, stage_run, subject
 
 
@@ -176,8 +182,60 @@ def test_several_processes_write_at_once_into_a_store_that_none_has_made(where: 
     assert len({row["run"] for row in kept}) == len(kept)
 
 
-def test_a_password_is_never_shown() -> None:
-    found = place("postgresql://me:secret@127.0.0.1:1/x")
+def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_of_its_run(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    found = place(database)
+    assert found is not None
+    known, prune = Store(found), store._prune_subjects
+    known.add("r1", [entry()])
+
+    def cut(connection: Connection) -> None:
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with psycopg.connect(database, autocommit=True) as other:
+            assert other.execute("SELECT pg_terminate_backend(%s, 5000)", (own,)).fetchone() == (True,)
+        prune(connection)
+
+    monkeypatch.setattr(store, "_prune_subjects", cut)
+    with pytest.raises(Unusable, match="cannot be used: ") as raised:
+        known.add("r2", [entry(), entry(subject(category="accumulating"))])
+    assert "\n" not in str(raised.value)
+    monkeypatch.undo()
+    assert [row["runs"] for row in known.subjects()] == [1]
+    known.add("r3", [entry()])
+    assert [got["run"] for got in known.stage_runs(known.subjects()[0]["id"])] == ["r1", "r3"]
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    needs(os.geteuid() == 0, "becoming somebody else needs root")
+    folder = tmp_path / "h"
+    path = folder / "h.sqlite"
+    Store(Place(path)).add("r", [entry()])
+    for shown in (*tmp_path.parents, tmp_path, folder):
+        shown.chmod(shown.stat().st_mode | 0o055)
+    path.chmod(0o644)
+    nobody = pwd.getpwnam("nobody")
+    reads = "import sys\nfrom shaper.history.cli import app\napp(['list', '--history', sys.argv[1]])\n"
+    done = subprocess.run(
+        [sys.executable, "-c", reads, path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": "/"},
+        user=nobody.pw_uid,
+        group=nobody.pw_gid,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+    )
+    assert "run of a.py" in done.stdout, done.stderr
+    assert [each.name for each in folder.iterdir()] == ["h.sqlite"]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:secret@127.0.0.1:1/x", "postgresql://me@127.0.0.1:1/x?password=secret"]
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    found = place(url)
     assert found is not None
     assert "secret" not in Store(found).name
     with pytest.raises(Unusable) as raised:
