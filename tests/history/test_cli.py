@@ -202,10 +202,10 @@ def test_of_one_size_alone_a_line_is_drawn_along_the_axis(tmp_path: Path, capsys
     known.add("r", [entry(documents={"beliefs": to_json(beliefs)}, observations=[observation(size=1.0)])])
     page = tmp_path / "p.html"
     call(capsys, "plot", 1, "-o", page, "--history", tmp_path / "h.sqlite")
-    drawn = re.findall(r'<polyline[^>]* points="([^"]*)"', page.read_text())
-    assert drawn
-    for points in drawn[:2]:
-        xs = [float(point.split(",")[0]) for point in points.split()]
+    lines = re.findall(r'<path d="(M[^Z"]*)" fill="none"', page.read_text())[:2]
+    assert len(lines) == 2
+    for line in lines:
+        xs = [float(x) for x in re.findall(r"[ML](\S+) ", line)]
         assert max(xs) - min(xs) > 400
 
 
