@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -103,6 +104,8 @@ def forget(
     history: _Where = None,
 ) -> None:
     """Forget some of it: the next runs of these begin with probes."""
+    if older_than is not None and not 0 <= older_than < math.inf:
+        raise BadInput(f"--older-than is {older_than:g}: give a number of days, 0 or more")
     with _store(history) as store:
         subjects = store.subjects()
         wanted = set(_known(subjects, numbers or []))
@@ -113,8 +116,8 @@ def forget(
             wanted |= {row["id"] for row in subjects if row["last_unix_s"] < time.time() - older_than * _DAY_S}
         if not wanted and not (everything or older_than is not None):
             raise BadInput("nothing to forget: give numbers or a workflow of `shaper history list`, or --all")
-        if wanted:
-            store.forget(wanted)
+        if wanted or (everything and store.left_out):
+            store.forget(None if everything else wanted)
     print(f"forgot {len(wanted)} of {len(subjects)}")
 
 
@@ -167,10 +170,13 @@ def _store(asked: str | None) -> Iterator[Store]:
         from shaper.history.store import Store, Unusable
     except ImportError:
         raise EngineMissing("the history needs SQLAlchemy: pip install 'shaper[history]'") from None
+    store = Store(found)
     try:
-        yield Store(found)
+        yield store
     except Unusable as error:
         raise SiteError(f"history: {error}") from error
+    if store.left_out:
+        print(f"shaper: history: {store.left_out} rows of {store.name} make no sense and are left out", file=sys.stderr)
 
 
 def _known(subjects: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Sequence[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,18 @@ from shaper.history.place import network_file_system
 BUSY_S = 5.0
 
 
-def sqlite(path: Path) -> Engine:
-    """An engine for a file; writing transactions are begun as such, by the option `writes` of the connection."""
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": BUSY_S})
+def sqlite(path: Path, *, still: bool = False) -> Engine:
+    """An engine for a file; writing transactions are begun as such, by the option `writes` of the connection.
+
+    Args:
+        still: read the file as it is, without locks and without the log that others may be writing.
+    """
+    name = f"{path.absolute().as_uri()}?mode=ro&immutable=1" if still else str(path)
+    engine = create_engine(
+        "sqlite://",
+        poolclass=NullPool,
+        creator=lambda: sqlite3.connect(name, timeout=BUSY_S, uri=still),
+    )
     # A write-ahead log needs memory that all who use the file share, which those of several machines do not.
     mode = "WAL" if network_file_system(path) is None else "DELETE"
 
@@ -43,7 +53,13 @@ def sqlite(path: Path) -> Engine:
 
 
 def postgresql(url: str) -> Engine:
-    """An engine for a URL of the psycopg driver; no statement and no lock is waited for longer than `BUSY_S`."""
+    """An engine for a URL of the psycopg driver; no statement and no lock is waited for longer than `BUSY_S`.
+
+    Raises:
+        ArgumentError, ValueError: it is none; the message may have a part of the password in it.
+    """
+    if url.count("@") > 1:
+        raise ValueError("which of these ends the password")
     # A try for each address of the server; libpq takes no less than two seconds.
     engine = create_engine(
         url, poolclass=NullPool, connect_args={"connect_timeout": round(BUSY_S), "application_name": "shaper"}

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shaper.errors import BadInput
 from shaper.history.place import Place, network_file_system
 from shaper.history.seen import Seen
 from shaper.history.subject import Subject, subjects_of
@@ -198,12 +197,8 @@ def _with(beliefs: Beliefs, category: str, found: Found) -> Beliefs:
     """Add what is known about a category, trusted as far as it is about the same."""
     if BELIEFS not in found.documents:
         return beliefs
-    try:
-        known = from_json(found.documents[BELIEFS])
-    except BadInput as error:
-        say(f"history: what it holds about {category!r} is ignored: {error}")
-        return beliefs
-    if category not in known.categories:
+    known = _read(from_json, found.documents[BELIEFS], repr(category))
+    if known is None or category not in known.categories:
         return beliefs
     known = known.remembered() if found.exact else known.doubtful()
     beliefs = replace(
@@ -214,9 +209,14 @@ def _with(beliefs: Beliefs, category: str, found: Found) -> Beliefs:
     # How other code scales is worth less than the probe that finds it out.
     if PARALLELISM not in found.documents or not found.exact:
         return beliefs
+    runs = _read(runs_from_json, found.documents[PARALLELISM], f"the parallelism of {category!r}")
+    return beliefs if runs is None else replace(beliefs, parallelism={**beliefs.parallelism, category: runs})
+
+
+def _read(read: Callable[[object], _Value], document: object, about: str) -> _Value | None:
+    """What a document says; None, said in one line, where it makes no sense."""
     try:
-        runs = runs_from_json(found.documents[PARALLELISM])
-    except BadInput as error:
-        say(f"history: what it holds about the parallelism of {category!r} is ignored: {error}")
-        return beliefs
-    return replace(beliefs, parallelism={**beliefs.parallelism, category: runs})
+        return read(document)
+    except Exception as error:  # a run is worth more than its history, whatever is in it
+        say(f"history: what it holds about {about} is ignored: {error}")
+        return None

@@ -70,8 +70,8 @@ def _data_home() -> Path:
 
 def network_file_system(path: Path) -> str | None:
     """The type of the network file system that a file lies on; None where it lies on this machine, or is not known."""
-    with suppress(OSError):
-        return network_type(path, Path("/proc/self/mountinfo").read_text(errors="replace"))
+    with suppress(OSError, RuntimeError):  # a loop of links
+        return network_type(path.resolve(), Path("/proc/self/mountinfo").read_text(errors="replace"))
     return None
 
 

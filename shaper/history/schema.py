@@ -8,6 +8,7 @@ dependency with a configuration of its own for this. A step, once released, is n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -108,6 +109,20 @@ def _what_parallelism_is_learnt_from(connection: Connection) -> None:
 
 Step = Callable[[Connection], None]
 STEPS: Sequence[Step] = (_what_runs_begin_with, _what_parallelism_is_learnt_from)
+
+_MOST = 1e18
+_LATEST_UNIX_S = 1e11  # a clock may be wrong, but no year has five digits
+
+
+def makes_sense(column: Column[Any], value: object) -> bool:
+    """Whether a value may stand in a column: of its type, and neither negative nor a time that cannot be shown."""
+    if value is None:
+        return bool(column.nullable)
+    if isinstance(column.type, String):
+        return isinstance(value, str)
+    number = isinstance(value, int if isinstance(column.type, Integer) else int | float)
+    return number and 0 <= value <= (_LATEST_UNIX_S if column.name.endswith("_unix_s") else _MOST)  # type: ignore[operator]
+
 
 # Of the advisory lock under which PostgreSQL runs the steps; any number that nobody else uses.
 _LOCK = 0x5348_4150_4552

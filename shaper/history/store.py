@@ -7,6 +7,7 @@ Every call opens a connection of its own and closes it: a run has two or three o
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, func, or_, select, text
+from sqlalchemy import Connection, Engine, Select, Table, delete, func, or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -66,6 +67,9 @@ class Store:
 
     Args:
         steps: of the schema; other ones only in tests.
+
+    Attributes:
+        left_out: rows that were read and make no sense.
     """
 
     def __init__(self, place: Place, steps: Sequence[schema.Step] = schema.STEPS) -> None:
@@ -73,6 +77,7 @@ class Store:
         self._steps = steps
         self._engine: Engine | None = None
         self._ready = False
+        self.left_out = 0
 
     @property
     def name(self) -> str:
@@ -80,7 +85,8 @@ class Store:
         if self.place.url is None:
             return str(self.place.path)
         try:
-            return self._made().url.render_as_string(hide_password=True).replace("+psycopg", "")
+            url = self._made().url.difference_update_query(["password", "sslpassword"])
+            return url.render_as_string(hide_password=True).replace("+psycopg", "")
         except Unusable:
             return "postgresql://..."
 
@@ -173,12 +179,13 @@ class Store:
         Raises:
             Unusable: the store cannot be read.
         """
-        rows = self._rows(select(SUBJECTS).order_by(SUBJECTS.c.last_unix_s.desc(), SUBJECTS.c.id))
+        rows = self._rows(SUBJECTS, select(SUBJECTS).order_by(SUBJECTS.c.last_unix_s.desc(), SUBJECTS.c.id))
         return [{**row, "versions": _parsed(row["versions"])} for row in rows]
 
     def documents(self, subject: int) -> dict[str, object]:
         """The parameters of models of a subject, by kind."""
-        rows = self._rows(select(DOCUMENTS).where(DOCUMENTS.c.subject == subject).order_by(DOCUMENTS.c.kind))
+        query = select(DOCUMENTS).where(DOCUMENTS.c.subject == subject).order_by(DOCUMENTS.c.kind)
+        rows = self._rows(DOCUMENTS, query)
         return {row["kind"]: _parsed(row["body"]) for row in rows}
 
     def stage_runs(self, subject: int) -> list[dict[str, Any]]:
@@ -189,24 +196,30 @@ class Store:
         """The observations of a subject, the oldest first."""
         return self._of(OBSERVATIONS, subject)
 
-    def _of(self, table: Any, subject: int) -> list[dict[str, Any]]:
+    def _of(self, table: Table, subject: int) -> list[dict[str, Any]]:
         query = select(table).where(table.c.subject == subject).order_by(table.c.at_unix_s, table.c.id)
-        return [{key: value for key, value in row.items() if key not in ("id", "subject")} for row in self._rows(query)]
+        rows = self._rows(table, query)
+        return [{key: value for key, value in row.items() if key not in ("id", "subject")} for row in rows]
 
-    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def _rows(self, table: Table, query: Select[Any]) -> list[dict[str, Any]]:
+        """The rows of a query that make sense: a file of SQLite can hold anything in any column."""
         if self.place.path is not None and not self.place.path.exists():
             return []
         with self._reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            found = [dict(row) for row in connection.execute(query).mappings()]
+        sound = [row for row in found if all(schema.makes_sense(column, row[column.name]) for column in table.c)]
+        self.left_out += len(found) - len(sound)
+        return sound
 
-    def forget(self, subjects: Collection[int]) -> None:
-        """Remove subjects and all that is about them.
+    def forget(self, subjects: Collection[int] | None) -> None:
+        """Remove subjects and all that is about them; None removes everything.
 
         Raises:
             Unusable: the store cannot be written.
         """
+        some = delete(SUBJECTS) if subjects is None else delete(SUBJECTS).where(SUBJECTS.c.id.in_(subjects))
         with self._writing() as connection:
-            connection.execute(delete(SUBJECTS).where(SUBJECTS.c.id.in_(subjects)))
+            connection.execute(some)
 
     # -- connections ----------------------------------------------------------------------------------------------
 
@@ -233,12 +246,23 @@ class Store:
         """Bring an older store up to date before it is read."""
         if self._ready:
             return
-        with self._said(), self._made().connect() as connection, connection.begin():
-            done = schema.number(connection)
+        with self._said():
+            try:
+                done = self._number()
+            except DBAPIError as error:
+                if self.place.path is None or not re.search("readonly|unable to open", str(error.orig)):
+                    raise
+                # To read a file that has a write-ahead log another is made beside it, which its folder may not allow.
+                self._engine = connect.sqlite(self.place.path, still=True)
+                done = self._number()
         if done != len(self._steps):
             with self._writing():
                 pass
         self._ready = True
+
+    def _number(self) -> int:
+        with self._made().connect() as connection, connection.begin():
+            return schema.number(connection)
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -261,8 +285,11 @@ class Store:
                 self._engine = connect.postgresql(url) if url else connect.sqlite(self.place.path or Path())
             except ModuleNotFoundError as error:
                 raise Unusable("PostgreSQL needs a driver: pip install 'shaper[postgres]'") from error
-            except ArgumentError as error:
-                raise Unusable("that is no URL of PostgreSQL: write postgresql://USER@HOST/DATABASE") from error
+            except (ArgumentError, ValueError):  # which may quote a password
+                raise Unusable(
+                    "that is no URL of PostgreSQL: write postgresql://USER@HOST:PORT/DATABASE, "
+                    "and in a password %40 for @, %3A for :, %2F for /"
+                ) from None
         return self._engine
 
 
@@ -275,8 +302,8 @@ def _prune_subjects(connection: Connection) -> None:
     connection.execute(delete(SUBJECTS).where(t.id.not_in(newest)))
 
 
-def _parsed(body: str) -> object:
+def _parsed(body: object) -> object:
     try:
-        return json.loads(body)
-    except ValueError:
+        return json.loads(body) if isinstance(body, str) else None
+    except (ValueError, RecursionError):
         return None

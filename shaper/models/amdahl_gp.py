@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 from shaper.errors import BadInput
 from shaper.models import amdahl
 from shaper.models.amdahl_settings import AmdahlSettings
+from shaper.models.plain import Part, encoded, restored
 from shaper.models.runs import (
     Choice,
     Estimate,
@@ -45,14 +46,12 @@ from shaper.models.runs import (
     checked,
     checked_goal,
     estimate_of,
-    restored,
     rows_of,
-    runs_of,
     seconds,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from shaper.models.gp import Kernel
     from shaper.models.residual import Residual
@@ -159,11 +158,11 @@ class AmdahlGP:
             "t1_s": self.t1_s,
             "measured": self.measured,
             "kept_s": list(self.kept_s),
-            "kernel": list(self.residual.process.kernel) if self.residual else None,
+            "kernel": encoded(self.residual.process.kernel) if self.residual else None,
         }
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> AmdahlGP:
+    def from_json(cls, kept: object) -> AmdahlGP:
         """Return the model that `to_json` was asked of: it predicts and chooses the same.
 
         Raises:
@@ -172,22 +171,22 @@ class AmdahlGP:
         return restored("AmdahlGP", kept, cls._read)
 
     @classmethod
-    def _read(cls, kept: Mapping[str, Any]) -> AmdahlGP:
+    def _read(cls, part: Part) -> AmdahlGP:
         from shaper.models.gp import Kernel
 
-        model = cls(
-            bool(kept["as_written"]),
-            AmdahlSettings(**kept["settings"]),
-            runs_of(kept["runs"]),
-            None if kept["p"] is None else float(kept["p"]),
-            float(kept["k"]),
-            None if kept["t1_s"] is None else float(kept["t1_s"]),
-            bool(kept["measured"]),
-            tuple(map(float, kept["kept_s"])),
+        p, k, t1_s = part("p", float | None), part("k", float), part("t1_s", float | None)
+        runs, kept_s = part("runs", tuple[Run, ...]), part("kept_s", tuple[float, ...])
+        if not (0 <= (p or 0) <= _MOST_PARALLEL and k <= _LARGEST_EXPONENT and (t1_s is None or t1_s > 0)):
+            raise BadInput(f"p = {p}, k = {k} and T1 = {t1_s} s are no law")
+        if len(kept_s) != len(runs) or bool(runs) != (t1_s is not None):
+            raise BadInput(f"{len(runs)} runs, {len(kept_s)} residuals and T1 = {t1_s} s")
+        settings, as_written, measured = (
+            part("settings", AmdahlSettings),
+            part("as_written", bool),
+            part("measured", bool),
         )
-        if len(model.kept_s) != len(model.runs) or not all(map(math.isfinite, (model.k, *model.kept_s))):
-            raise BadInput(f"{len(model.runs)} runs, k = {model.k} and the residuals {model.kept_s}")
-        return model._with_residual(Kernel.of(*kept["kernel"]), search=False) if model.runs else model
+        model = cls(as_written, settings, runs, p, k, t1_s, measured, kept_s)
+        return model._with_residual(part("kernel", Kernel).checked(), search=False) if runs else model
 
     def _optimised(
         self, p: float, gamma: float, load: float, s_max: int, urgency: float, objective: Objective

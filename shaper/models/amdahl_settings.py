@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from shaper.errors import BadInput
 from shaper.models import amdahl
+from shaper.models.runs import finite, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class AmdahlSettings:
     acquisition: Literal["cost", "improvement"] = "cost"
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.startup_s) and self.startup_s >= 0):
+        if not (finite(self.startup_s) and self.startup_s >= 0):
             raise BadInput(f"startup_s is {self.startup_s!r}: wanted a finite number from 0 on")
-        if self.probe < 2 or self.window < 2 or not 0 < self.eta < 1:
+        if not (whole(self.probe, 2) and whole(self.window, 2) and finite(self.eta) and 0 < self.eta < 1):
             raise BadInput(f"{self}: wanted probe and window from 2, eta between 0 and 1")
-        if self.retention is not None and not 0 <= self.retention <= 1:
+        if self.retention is not None and not (finite(self.retention) and 0 <= self.retention <= 1):
             raise BadInput(f"retention is {self.retention!r}: wanted the part of p that is kept, from 0 to 1")
         if self.search not in (None, *get_args(amdahl.Search)) or self.acquisition not in ("cost", "improvement"):
             raise BadInput(f"search is {self.search!r}, acquisition {self.acquisition!r}: one of them is not known")

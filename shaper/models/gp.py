@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -33,6 +32,7 @@ from shaper.errors import BadInput
 
 Array = NDArray[np.float64]
 _AMPLITUDE2, _LENGTH, _NOISE2 = (1e-2, 1e3), (0.3, 20.0), (0.25, 4.0)  # bounds
+_ROUNDED = 1.001  # the search ends at a bound, but for rounding
 _FAR = 20.0  # logarithms beyond this are taken as this
 
 MISSING = "scikit-learn is not installed, pip install shaper[models]"
@@ -45,17 +45,17 @@ class Kernel(NamedTuple):
     lengths: tuple[float, ...] = (1.0, 1.0, 1.0)
     noise2: float = 1.0
 
-    @classmethod
-    def of(cls, amplitude2: float, lengths: Sequence[float], noise2: float) -> Kernel:
-        """Read a kernel back from JSON.
+    def checked(self) -> Kernel:
+        """Return it.
 
         Raises:
-            BadInput: a parameter is missing, not positive, or not finite.
+            BadInput: there are not three lengths, or something is outside the bounds of the search.
         """
-        kernel = cls(float(amplitude2), tuple(map(float, lengths)), float(noise2))
-        if len(kernel.lengths) != 3 or not all(0 < each < math.inf for each in (amplitude2, *lengths, noise2)):
-            raise BadInput(f"{kernel} is no kernel: wanted three lengths, everything finite and above 0")
-        return kernel
+        bounds = [(self.amplitude2, _AMPLITUDE2), (self.noise2, _NOISE2), *((each, _LENGTH) for each in self.lengths)]
+        within = all(low / _ROUNDED <= each <= high * _ROUNDED for each, (low, high) in bounds)
+        if len(self.lengths) != 3 or not within:
+            raise BadInput(f"{self} is no kernel: wanted three lengths, everything within the bounds of the search")
+        return self
 
 
 def coordinates(points: Array) -> Array:

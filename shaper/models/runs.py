@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, Literal, TypeVar
+from numbers import Integral, Real
+from typing import Literal
 
 from shaper.errors import BadInput
 
 Objective = Literal["cost", "makespan"]
-Model = TypeVar("Model")
 
 _UPPER = 1.645  # 95 % of a normal distribution lie below so many standard deviations
+_MOST_SD = 3.0  # of ln T; from 2 _UPPER on the mean would lie above what 95 of 100 stay below
 _LEAST_S, _MOST_S = 1e-12, 1e15  # what can be a duration, and be computed with
 _LARGEST = 690.0  # of a logarithm, so that its exponential is finite
 
@@ -39,7 +39,7 @@ class Run:
 
     def __post_init__(self) -> None:
         checked(self.gamma, self.load, self.s, "s")
-        if not _LEAST_S <= self.wall_s <= _MOST_S:
+        if not (finite(self.wall_s) and _LEAST_S <= self.wall_s <= _MOST_S):
             raise BadInput(
                 f"wall_s is {self.wall_s!r}: wanted seconds above 0, {_LEAST_S:g} to {_MOST_S:g}; "
                 "if the clock was set, leave this run out"
@@ -75,17 +75,30 @@ class Choice:
     reason: str
 
 
+def finite(value: object) -> bool:
+    """Whether it is a number, of Python or numpy, that can be computed with."""
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def whole(value: object, least: int = 0) -> bool:
+    """Whether it is an integer from `least` on that can be computed with."""
+    return isinstance(value, Integral) and finite(value) and int(value) >= least
+
+
 def checked(gamma: float, load: float, s: int, name: str = "s_max") -> None:
     """Refuse what no model can be asked about.
 
     Raises:
         BadInput: the parallelism is no integer from 1 on, gamma is not positive, load is negative, or one not finite.
     """
-    if not isinstance(s, Integral) or s < 1:
+    if not whole(s, 1):
         raise BadInput(f"{name} is {s!r}: a parallelism is an integer from 1 on")
-    if not (math.isfinite(gamma) and gamma > 0):
+    if not (finite(gamma) and gamma > 0):
         raise BadInput(f"gamma is {gamma!r}: the input's size over the baseline's is a finite number above 0")
-    if not (math.isfinite(load) and load >= 0):
+    if not (finite(load) and load >= 0):
         raise BadInput(f"load is {load!r}: the parallelism of what runs beside it is 0 or more")
 
 
@@ -95,7 +108,7 @@ def checked_goal(urgency: float, objective: str) -> None:
     Raises:
         BadInput: either.
     """
-    if not (math.isfinite(urgency) and urgency > 0):
+    if not (finite(urgency) and urgency > 0):
         raise BadInput(f"urgency is {urgency!r}: wanted a finite number above 0 (0.5 money, 1 the rule, 2 time)")
     if objective not in ("cost", "makespan"):
         raise BadInput(f"objective is {objective!r}: wanted cost or makespan")
@@ -103,7 +116,8 @@ def checked_goal(urgency: float, objective: str) -> None:
 
 def estimate_of(log_mean: float, variance: float, n: int) -> Estimate:
     """Turn mean and variance of ln T (its noise included) into seconds: E[T] = exp(mean + variance / 2)."""
-    return Estimate(seconds(log_mean + variance / 2), seconds(log_mean + _UPPER * math.sqrt(variance)), n)
+    sd = min(math.sqrt(variance), _MOST_SD)
+    return Estimate(seconds(log_mean + sd**2 / 2), seconds(log_mean + _UPPER * sd), n)
 
 
 def seconds(log_s: float) -> float:
@@ -114,22 +128,3 @@ def seconds(log_s: float) -> float:
 def rows_of(runs: Sequence[Run]) -> list[list[float]]:
     """Runs as JSON has them: [s, gamma, load, wall_s] each."""
     return [[int(run.s), float(run.gamma), float(run.load), float(run.wall_s)] for run in runs]
-
-
-def runs_of(rows: Sequence[Sequence[Any]]) -> tuple[Run, ...]:
-    """The inverse of `rows_of`."""
-    return tuple(Run(*row) for row in rows)
-
-
-def restored(name: str, kept: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Model]) -> Model:
-    """Read a model back from what its `to_json` gave.
-
-    Raises:
-        BadInput: it is of another model, or something is missing or impossible.
-    """
-    try:
-        if kept["model"] != name:
-            raise BadInput(f"it is of {kept['model']!r}, not {name!r}")
-        return read(kept)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"not a kept model of parallelism, forget it: {type(error).__name__}: {error}") from error

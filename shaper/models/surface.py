@@ -46,6 +46,15 @@ class Surface:
         noise = self.curve.noise
         return mean + noise * more, variance + noise**2 * unsure
 
+    def apart(self, one: Array, other: Array) -> tuple[float, float]:
+        """By how much ln T at one point, (3,), is above that at another, and the standard deviation of that."""
+        mean, jacobian = self.curve.log_times(np.stack([one, other]))
+        variance = self.curve.variance(jacobian[:1] - jacobian[1:])[0]
+        if self.process is not None:
+            more, unsure = self.process.at(coordinates(np.stack([one, other])))
+            mean, variance = mean + self.curve.noise * more, variance + self.curve.noise**2 * unsure.sum()
+        return float(mean[0] - mean[1]), math.sqrt(float(variance))
+
     def drawn(self, points: Array, rng: np.random.Generator) -> Array:
         """One possible ln T at points, (n,): parameters of the law from their posterior, the process at its mean."""
         theta = rng.multivariate_normal(np.zeros(len(self.curve.theta)), self.curve.covariance)

@@ -49,12 +49,13 @@ def _section(title: str, plot: Plot) -> str:
 
 def _against_size(rows: Sequence[Row], what: str, title: str, line: Line | None) -> Plot:
     """Attempts that finished and those that exceeded a limit, with the line that the next run would begin with."""
-    known = [row for row in rows if row.get(what)]
+    known = [row for row in rows if row.get(what) and row["size"]]
     log = what == "wall_s"
     sizes, values = [row["size"] for row in known], [row[what] for row in known]
     plot = Plot(title, axis(sizes, "elements, or KiB of a merge", log=True), axis(values, title, log=log))
     if line is not None and sizes:
-        low, high = max(1.0, min(sizes)), max(max(sizes), 2.0)
+        # The whole axis: of one size alone there would be no line.
+        low, high = plot.x.low, plot.x.high
         xs = [low * (high / low) ** (n / (_POINTS - 1)) for n in range(_POINTS)]
         plot.band([(x, line.median(x), line.upper(x, _RISK)) for x in xs], COLOURS[0])
         plot.line([(x, line.median(x)) for x in xs], COLOURS[0])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shaper.cli import main
+from shaper.history import schema
 from shaper.history.place import Place
 from shaper.history.store import Store
 from shaper.models import Beliefs
@@ -124,13 +128,85 @@ def test_plot_draws_a_page_of_its_own(store: Store, capsys: pytest.CaptureFixtur
             ("list", "--history", "mysql://x"),
             "history: mysql://... is not known; give a file, or postgresql://USER@HOST/DATABASE",
         ),
+        (("forget", "--older-than", -1), "--older-than is -1: give a number of days, 0 or more"),
+        (("forget", "--older-than", "nan"), "--older-than is nan: give a number of days, 0 or more"),
+        (("forget", "--older-than", "inf"), "--older-than is inf: give a number of days, 0 or more"),
         (("plot", 1, "-o", "/nowhere/x.html"), "/nowhere/x.html cannot be written: No such file or directory"),
     ],
 )
 def test_mistakes_are_one_line(
     store: Store, capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], message: str
 ) -> None:
+    before = store.subjects()
     assert call(capsys, *arguments) == (2, "", f"shaper: {message}\n")
+    assert store.subjects() == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cret@db.host:port/x",
+        "postgresql://u:x@s3cret:w0rd@host/db",
+        "postgresql://u:x@s3cret@host/db",
+        "postgresql://u:x/y@s3cret@host/db",
+    ],
+)
+def test_a_bad_url_is_one_line_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    monkeypatch.setenv("SHAPER_HISTORY", url)
+    code, out, err = call(capsys, "list")
+    assert (code, out) == (2, "")
+    assert err.startswith("shaper: history: that is no URL of PostgreSQL: write postgresql://USER@HOST:PORT/DATABASE")
+    assert err.count("\n") == 1
+    assert "s3cret" not in err
+
+
+WRONG: list[object] = ["x", b"\xff", 1e300, -1.0, 9e999, 10**17, 1e-320, 0]
+HARMLESS = (1e-320, 0)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_rows_that_make_no_sense_are_left_out_with_one_line(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path, wrong: object
+) -> None:
+    path, number = store.place.path, numbers(store)["run of a.py", "processing"]
+    assert path is not None
+    many = range(20)
+    store.add("r", [entry(subject(workflow=f"w{n}")) for n in many])
+    rows = {"observations": [observation() for _ in many], "stage_runs": [stage_run() for _ in many]}
+    store.add("r", [entry(documents={f"k{n}": {} for n in many}, **rows)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("documents", "observations", "stage_runs", "subjects"):
+            columns = [each.name for each in schema.METADATA.tables[table].c if each.name not in ("id", "subject")]
+            about = f"workflow != 'run of a.py' AND {number}" if table == "subjects" else f"subject = {number}"
+            for row, column in enumerate(columns):  # one of each wrong
+                nth = f"SELECT rowid FROM {table} WHERE {about} ORDER BY rowid DESC LIMIT 1 OFFSET {row}"
+                connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ({nth})", (wrong,))
+    page = tmp_path / "p.html"
+    for arguments in (("list",), ("show", number), ("plot", number, "-o", page), ("export", "-o", page)):
+        code, _, err = call(capsys, *arguments)
+        assert code == 0
+        assert err.count("\n") <= 1
+        assert ("make no sense and are left out" in err) or wrong in HARMLESS
+    call(capsys, "forget", "--all")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM subjects").fetchone() == (0,)
+
+
+def test_of_one_size_alone_a_line_is_drawn_along_the_axis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    beliefs = Beliefs()
+    for _ in range(5):
+        beliefs = beliefs.updated(seen(task(chunk(1)), wall_s=2.0, memory_mib=100.0))
+    known = Store(Place(tmp_path / "h.sqlite"))
+    known.add("r", [entry(documents={"beliefs": to_json(beliefs)}, observations=[observation(size=1.0)])])
+    page = tmp_path / "p.html"
+    call(capsys, "plot", 1, "-o", page, "--history", tmp_path / "h.sqlite")
+    lines = re.findall(r'<path d="(M[^Z"]*)" fill="none"', page.read_text())[:2]
+    assert len(lines) == 2
+    for line in lines:
+        xs = [float(x) for x in re.findall(r"[ML](\S+) ", line)]
+        assert max(xs) - min(xs) > 400
 
 
 def test_an_empty_history_and_a_damaged_one_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

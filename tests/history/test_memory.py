@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from shaper.history.store import Store
 from shaper.models import Beliefs
 from shaper.models.as_json import to_json
 from tests.conftest import ROOT, needs
+from tests.history.postgres import programs, server
 from tests.history.rows import entry, subject
 from tests.unit.factories import seen, task
 
@@ -231,6 +233,32 @@ def test_a_model_that_makes_no_sense_is_ignored_with_one_line(
     assert "the parallelism of 'processing' is ignored: a baseline of 0 elements" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", [{"watch": {"slower": "x"}}, {"seen": float("inf")}, {"changes": [1e999]}])
+def test_a_damaged_model_does_not_end_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: dict[str, Any]
+) -> None:
+    policy = shaper.policy.Adaptive(goal="cost")
+    run(tmp_path, policy=policy)
+    with sqlite3.connect(tmp_path / "h.sqlite") as connection:
+        (body,) = connection.execute("SELECT body FROM documents WHERE kind = ?", (PARALLELISM,)).fetchone()
+        document = json.loads(body)
+        document["model"] |= damage
+        connection.execute("UPDATE documents SET body = ? WHERE kind = ?", (json.dumps(document), PARALLELISM))
+    connection.close()
+    assert run(tmp_path, policy=policy).value == 80_000
+    (line,) = said(capsys)
+    assert "the parallelism of 'processing' is ignored: not a kept model of parallelism" in line
+
+
+def test_whatever_reading_a_document_raises_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    monkeypatch.setattr(memory, "from_json", lambda document: 1 / 0)
+    assert first(run(tmp_path))[1] == "a probe: nothing is known yet"
+    assert "what it holds about 'processing' is ignored: division by zero" in str(said(capsys))
+
+
 # -- when it is used --
 
 
@@ -341,6 +369,31 @@ def test_a_store_that_others_hold_does_not_hold_up_a_run(
     assert "cannot be used: database is locked (others have held it for 0 s)" in line
 
 
+def test_a_bad_url_is_one_line_and_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, history="postgresql://u:secret@db.host:port/x").value == 80_000
+    (line,) = said(capsys)
+    assert line.startswith("shaper: history: that is no URL of PostgreSQL")
+    assert line.endswith("; this run goes on without it")
+    assert "secret" not in line
+
+
+def test_a_server_that_goes_away_while_a_run_goes_on_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(programs(), "PostgreSQL (apt-get install postgresql)")
+    with ExitStack() as stack:
+        url = stack.enter_context(server())
+        run(tmp_path, history=url)
+        end = Memory.end
+        monkeypatch.setattr(Memory, "end", lambda self, status: (stack.close(), end(self, status)))
+        warm = run(tmp_path, history=url)
+    assert warm.value == 80_000
+    assert first(warm)[1] == "small until some finish: this is what another run showed"
+    (line,) = said(capsys)
+    assert "cannot be used: connection " in line
+    assert line.endswith("; this run goes on without it")
+
+
 def test_a_read_only_store_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs(os.geteuid() == 0, "mounting needs root")
     small = tmp_path / "small"
@@ -349,7 +402,9 @@ def test_a_read_only_store_is_one_line(tmp_path: Path, capsys: pytest.CaptureFix
     try:
         run(small)
         subprocess.run(["mount", "-o", "remount,ro", small], check=True)
-        assert run(small, run_dir=tmp_path / "r").value == 80_000
+        again = run(small, run_dir=tmp_path / "r")
+        assert again.value == 80_000
+        assert first(again)[1] == "small until some finish: this is what another run showed"
     finally:
         subprocess.run(["umount", "-l", small], check=True)
     (line,) = said(capsys)

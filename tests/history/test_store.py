@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from shaper.history import schema, store
 from shaper.history.place import Place, place
 from shaper.history.store import Store, Unusable
+from tests.conftest import needs
 from tests.history.rows import entry, observation, stage_run, subject
 
 
@@ -176,8 +180,66 @@ def test_several_processes_write_at_once_into_a_store_that_none_has_made(where: 
     assert len({row["run"] for row in kept}) == len(kept)
 
 
-def test_a_password_is_never_shown() -> None:
-    found = place("postgresql://me:secret@127.0.0.1:1/x")
+def test_a_connection_that_is_lost_in_the_middle_leaves_nothing_of_its_run(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    found = place(database)
+    assert found is not None
+    known, prune = Store(found), store._prune_subjects
+    known.add("r1", [entry()])
+
+    def cut(connection: Connection) -> None:
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with psycopg.connect(database, autocommit=True) as other:
+            assert other.execute("SELECT pg_terminate_backend(%s, 5000)", (own,)).fetchone() == (True,)
+        prune(connection)
+
+    monkeypatch.setattr(store, "_prune_subjects", cut)
+    with pytest.raises(Unusable, match="cannot be used: ") as raised:
+        known.add("r2", [entry(), entry(subject(category="accumulating"))])
+    assert "\n" not in str(raised.value)
+    monkeypatch.undo()
+    assert [row["runs"] for row in known.subjects()] == [1]
+    known.add("r3", [entry()])
+    assert [got["run"] for got in known.stage_runs(known.subjects()[0]["id"])] == ["r1", "r3"]
+
+
+def _read_as_nobody(where: Place, said: Any) -> None:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    try:
+        said.put([row["workflow"] for row in Store(where).subjects()])
+        Store(where).add("r", [entry()])
+    except Unusable as error:
+        said.put(str(error))
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    needs(os.geteuid() == 0, "becoming somebody else needs root")
+    folder = tmp_path / "h"
+    where = Place(folder / "h.sqlite")
+    Store(where).add("r", [entry()])
+    for above in (folder, *folder.parents):
+        above.chmod(above.stat().st_mode | 0o055)
+    context = multiprocessing.get_context("fork")
+    said = context.SimpleQueue()
+    process = context.Process(target=_read_as_nobody, args=(where, said))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert said.get() == ["run of a.py"]
+    assert "it is read-only; give another with SHAPER_HISTORY" in said.get()
+    assert [each.name for each in folder.iterdir()] == ["h.sqlite"]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:secret@127.0.0.1:1/x", "postgresql://me@127.0.0.1:1/x?password=secret"]
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    found = place(url)
     assert found is not None
     assert "secret" not in Store(found).name
     with pytest.raises(Unusable) as raised:

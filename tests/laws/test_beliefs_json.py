@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from shaper.errors import BadInput
 from shaper.models import Beliefs, GroupBeliefs, Line
-from shaper.models.as_json import decoded, encoded, from_json, to_json
+from shaper.models.as_json import from_json, to_json
+from shaper.models.plain import decoded, encoded
 from shaper.types import Chunk, Merge, Observation, Outcome, Resources, Source, Span, Task, Usage
 
 AMOUNTS = st.floats(1e-3, 1e6)

@@ -81,10 +81,19 @@ def test_a_wave_is_followed_where_it_was_seen_and_forgotten_elsewhere() -> None:
     assert variance[0] == pytest.approx(process.kernel.amplitude2)
 
 
-@pytest.mark.parametrize("kept", [(1.0, [1.0], 1.0), (0.0, [1.0] * 3, 1.0), (1.0, [1.0, -1.0, 1.0], 1.0)])
-def test_a_kernel_that_cannot_be_is_refused(kept: tuple[float, list[float], float]) -> None:
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        Kernel(1.0, (1.0,), 1.0),
+        Kernel(0.0),
+        Kernel(lengths=(1.0, -1.0, 1.0)),
+        Kernel(1e308, (1e-308,) * 3, 1e-308),
+        Kernel(math.nan),
+    ],
+)
+def test_a_kernel_that_cannot_be_is_refused(kernel: Kernel) -> None:
     with pytest.raises(BadInput, match="is no kernel"):
-        Kernel.of(*kept)
+        kernel.checked()
 
 
 def test_identical_points_can_be_learnt() -> None:

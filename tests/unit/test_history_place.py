@@ -8,6 +8,7 @@ import pytest
 
 from shaper.errors import BadInput
 from shaper.history.place import Place, network_file_system, network_type, place
+from tests.conftest import needs
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -50,6 +51,20 @@ def test_without_mounts_nothing_is_said() -> None:
 def test_the_mounts_of_this_machine_can_be_read(tmp_path: Path) -> None:
     assert network_file_system(Path("/proc/self/status")) is None
     network_file_system(tmp_path / "h")
+
+
+def test_a_link_leads_to_the_file_system_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs(Path("/dev/shm").is_dir(), "a file system that is no disk")
+    monkeypatch.setattr("shaper.history.place._NETWORK", ("tmpfs",))
+    link = tmp_path / "link"
+    link.symlink_to("/dev/shm")
+    found = place(link / "none" / "h.sqlite")
+    assert found is not None
+    assert found.path is not None
+    assert network_file_system(found.path) == "tmpfs"
+    link.unlink()
+    link.symlink_to(link)
+    assert network_file_system(link) is None
 
 
 def test_the_users_data_folder_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -89,6 +89,28 @@ def test_for_the_makespan_only_contention_limits_the_tasks() -> None:
     assert free.choose(1.0, 0.0, 64).s < 20
 
 
+def test_the_prior_alone_does_not_limit_the_tasks_for_the_makespan() -> None:
+    model = told(ParallelismModel(), (1, 10.0), (5, 4.0))
+    choice = model.choose(1.0, 0.0, 512, objective="makespan")
+    assert choice.s == 512
+    assert "more are not known to be slower" in choice.reason
+    # As fast as noise makes it is no evidence; slower than fewer by more than that is.
+    assert told(model, (128, 3.0)).choose(1.0, 0.0, 512, objective="makespan").s == 512
+    slow = told(model, (128, 6.0)).choose(1.0, 0.0, 512, objective="makespan")
+    assert 5 < slow.s < 128
+    assert "more are slower" in slow.reason
+
+
+@every_model
+def test_the_mean_is_never_above_what_95_of_100_stay_below(empty: Model) -> None:
+    for model in (told(empty, (1, 10.0)), told(empty, *[(s, 10.0) for s in (1, 5, 2, 3)], (2, 1e9), (1, 1e-9))):
+        for gamma in (1.0, 1e-6, 1e6):
+            estimate = model.predict(1, gamma, 0.0)
+            assert estimate.mean is not None
+            assert estimate.upper is not None
+            assert estimate.mean <= estimate.upper
+
+
 def test_for_the_makespan_the_published_model_takes_the_least_time() -> None:
     model, _ = played(AmdahlGP(), amdahl_s, 8)
     assert model.choose(1.0, 0.0, 32, objective="makespan").s == 32
@@ -179,8 +201,8 @@ def test_the_window_keeps_what_tells_the_curve() -> None:
     assert model.seen == 102
 
 
-@pytest.mark.parametrize("wall_s", [0.0, -1.0, math.nan, math.inf])
-def test_a_time_that_cannot_be_is_refused(wall_s: float) -> None:
+@pytest.mark.parametrize("wall_s", [0.0, -1.0, math.nan, math.inf, None, "5", 10**400])
+def test_a_time_that_cannot_be_is_refused(wall_s: Any) -> None:
     with pytest.raises(BadInput, match=r"wall_s is .* if the clock was set, leave this run out"):
         Run(2, 1.0, 0.0, wall_s)
 
@@ -194,6 +216,10 @@ def test_a_time_that_cannot_be_is_refused(wall_s: float) -> None:
         ((2, math.nan, 0.0, 5.0), "gamma is nan"),
         ((2, 1.0, -1.0, 5.0), "load is -1.0"),
         ((2, 1.0, math.inf, 5.0), "load is inf"),
+        ((10**400, 1.0, 0.0, 5.0), "s is 1000"),
+        (("2", 1.0, 0.0, 5.0), "s is '2'"),
+        ((2, None, 0.0, 5.0), "gamma is None"),
+        ((2, 1.0, "0", 5.0), "load is '0'"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused(given: tuple[Any, ...], message: str) -> None:
@@ -208,7 +234,10 @@ def test_questions_that_make_no_sense_are_refused(empty: Model) -> None:
             model.choose(1.0, 0.0, 0)
         with pytest.raises(BadInput, match="gamma is -1"):
             model.predict(1, -1.0, 0.0)
-        for urgency in (0.0, math.nan, math.inf):
+        with pytest.raises(BadInput, match="s_max is None"):
+            model.choose(1.0, 0.0, None)  # type: ignore[arg-type]
+        urgencies: list[Any] = [0.0, math.nan, math.inf, None, "1"]
+        for urgency in urgencies:
             with pytest.raises(BadInput, match="urgency is"):
                 model.choose(1.0, 0.0, 4, urgency)
         with pytest.raises(BadInput, match="objective is 'fun'"):
@@ -254,6 +283,49 @@ def test_what_is_not_a_kept_model_is_refused_by_name(empty: Model) -> None:
     for each in broken:
         with pytest.raises(BadInput, match="not a kept model of parallelism, forget it"):
             type(empty).from_json(each)
+
+
+@pytest.mark.parametrize(
+    ("part", "values"),
+    [
+        ("watch", [None, {"slower": "x"}, {"slower": math.nan}, {"slower": -1.0}, {"other": 1.0}]),
+        ("seen", [None, -5, "x", 2.0, math.inf]),
+        ("changes", [None, [math.inf], [1.5], ["1"], 3]),
+        ("regimes", [None, [0], [0, -1], [0, 0.5], [0, 10**400]]),
+        ("kernel", [None, [], [1e308, [1e-308] * 3, 1e-308], [1e3, [1.0] * 2, 1.0], [math.nan, [1.0] * 3, 1.0]]),
+        ("settings", [None, {"probe": "5"}, {"probe": 3.5}, {"tie": math.nan}, {"startup_s": "1"}, {"eta": None}]),
+        ("runs", [None, [], [[1, 1.0, 0.0]] * 2, [[10**400, 1.0, 0.0, 1.0]] * 2, [["1", 1.0, 0.0, 1.0]] * 2]),
+        ("p", [math.nan, -0.1, 1.0, "x"]),
+        ("k", [None, math.nan, 1e308, -1.0]),
+        ("t1_s", [None, 0.0, -1.0, math.nan, 10**400]),
+        ("kept_s", [None, [0.0], [0.0, math.nan], [0.0, 10**400]]),
+        ("measured", [None, 1, "yes"]),
+        ("as_written", [None, 1]),
+    ],
+)
+@every_model
+def test_every_part_of_a_kept_model_is_checked(empty: Model, part: str, values: list[Any]) -> None:
+    kept = told(empty, (1, 50.0), (5, 20.0)).to_json()
+    if part not in kept:
+        pytest.skip("the other model's")
+    for value in values:
+        with pytest.raises(BadInput, match="not a kept model of parallelism, forget it"):
+            type(empty).from_json({**kept, part: value})
+    if part == "settings":
+        assert type(empty).from_json({**kept, "settings": {}}) == type(empty).from_json(kept)
+
+
+@pytest.mark.parametrize("kind", [AmdahlSettings, ParallelismSettings])
+@pytest.mark.parametrize("given", [{"probe": "5"}, {"probe": 2.5}, {"window": None}])
+def test_settings_that_are_no_numbers_are_refused(kind: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        kind(**given)
+
+
+@pytest.mark.parametrize("given", [{"startup_s": "1"}, {"startup_s": None}, {"eta": "x"}, {"retention": "x"}])
+def test_settings_of_the_published_model_that_are_no_numbers_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        AmdahlSettings(**given)
 
 
 def test_without_scikit_learn_the_law_alone_speaks_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
