@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from shaper.models.beliefs import LEARNING, Beliefs
 from shaper.models.group import GroupBeliefs, size_of
-from shaper.policy import caution, chunksize, exhaustion, verdict
+from shaper.policy import caution, chunksize, exhaustion, merging, probing, verdict
 from shaper.policy.allocation import allocate
 from shaper.policy.chunksize import Size
 from shaper.policy.feed import Feed
@@ -30,20 +30,13 @@ from shaper.types import (
     Resources,
     Retry,
     Shape,
-    StageBacklog,
     Task,
     TaskId,
     Verdict,
     Work,
 )
-from shaper.units import show_count, show_seconds
+from shaper.units import show_count
 
-# Probes are this small whatever the dataset, and at most this share of it: they cost next to nothing.
-_PROBE_ELEMENTS = 1024
-_PROBE_SHARE = 512
-_PROBE_SPREAD = (1, 4, 16)
-# Where a slot's share of the work is no more than so many such probes, idle slots begin on it while they run.
-_PROBE_FILLS = 16
 # Fewer losses than this say nothing about how long workers live.
 _LOSSES_TELL = 5
 # No worker is taken to live shorter: attempts that are lost whatever their length would else be cut without end.
@@ -53,7 +46,6 @@ _LOST_SHARE = 0.1
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
 _NO_LIMIT = 10**9
-_FAN_IN, _FAN_IN_MOST = 8, 16
 
 
 class Adaptive:
@@ -154,7 +146,9 @@ class Adaptive:
         self._revision.nothing_left = not backlog.groups
         checkpoint_s = self.settings.checkpoint_s
         self._stay_s = checkpoint_s if checkpoint_s * self._losses_per_s(beliefs) <= _LOST_SHARE else 0.0
-        shapes = [shape for stage in backlog.stages if (shape := self._merging(stage, beliefs, capacity)) is not None]
+        now_s, settings = self._feed.now_s, self.settings
+        merges = (merging.shape(stage, beliefs, capacity, settings, now_s, self._stay_s) for stage in backlog.stages)
+        shapes = [shape for shape in merges if shape is not None]
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
         flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
         crossing = "cross-source" not in self.settings.without
@@ -187,7 +181,9 @@ class Adaptive:
                 if more_at_once <= 0 or (plan.wave and flying[group.stage]):
                     continue
             if size is None:
-                probes = self._probes(group, about, capacity, left[group.stage])
+                probes = probing.shapes(
+                    group, about, capacity, left[group.stage], self.settings, durable=not self._stay_s
+                )
                 if plan is not None and group.mode == "split":
                     most = group.in_flight + more_at_once
                     if plan.elements is not None:
@@ -205,7 +201,7 @@ class Adaptive:
                     probed.append(replace(probes[0], in_flight=max(group.in_flight, probes[-1].in_flight)))
                 continue
             line = about.wall.line
-            if line is not None and not line.identified and group.in_flight and about.done < len(_PROBE_SPREAD):
+            if line is not None and not line.identified and group.in_flight and about.done < len(probing.SPREAD):
                 # One size says nothing about others: the next probe to finish is worth more than a full machine.
                 continue
             still = left[group.stage] + self._revision.flying.left(group.stage, flying[group.stage], size.wall)
@@ -267,9 +263,8 @@ class Adaptive:
                 )
             )
         for probe in probed:
-            # A wave of such tasks is a part of the work that counts: who waits for the probes loses more than it tells.
             room = min(allowed, int(free * capacity.cores / self.settings.cores))
-            if room > 0 and left[probe.stage] <= _PROBE_FILLS * probe.elements * capacity.cores:
+            if room > 0 and probing.worth_a_wave(probe, left[probe.stage], capacity):
                 shapes.append(replace(probe, in_flight=probe.in_flight + room))
                 allowed -= room
                 free -= room * self.settings.cores / capacity.cores
@@ -310,70 +305,6 @@ class Adaptive:
         slots += max(1, slots // 20)
         self._roomiest[group.stage] = max(self._roomiest.get(group.stage, 0.0), slots)
         return slots
-
-    def _merging(self, stage: StageBacklog, beliefs: Beliefs, capacity: Capacity) -> Shape | None:
-        save_before_s = self._feed.now_s - self._stay_s
-        saving = stage.unsaved_since_s is not None and (
-            stage.unsaved_since_s <= save_before_s or not stage.processing_left
-        )
-        if stage.results < 2 and not saving:
-            return None
-        fan_in = self.settings.fan_in or self._fan_in(stage, beliefs)
-        tasks, reason = max(1, capacity.cores), f"merge what is left, {fan_in} results at a time"
-        if stage.processing_left:
-            tasks = max(1, capacity.cores // 4)
-            reason = f"merge {fan_in} results at a time while processing goes on"
-        if saving and stage.processing_left:
-            reason += f"; what has been on workers for {show_seconds(self._stay_s)} comes back"
-        return Shape(
-            stage.stage,
-            "",
-            None,
-            1,
-            tasks,
-            reason,
-            fan_in=fan_in,
-            durable=not self._stay_s,
-            save_before_s=save_before_s if saving else None,
-        )
-
-    def _fan_in(self, stage: StageBacklog, beliefs: Beliefs) -> int:
-        """While processing goes on few merges, hidden behind it; at the end the tree that is done first.
-
-        A tree over r results at k per merge has log r / log k levels of the time of one merge each.
-        """
-        line = beliefs.about(stage.category).wall.line
-        if stage.processing_left or line is None or stage.result_bytes is None or "fan-in" in self.settings.without:
-            return _FAN_IN
-        kib = max(1.0, stage.result_bytes / 1024)
-        return min(range(2, _FAN_IN_MOST + 1), key=lambda k: (line.median(k * kib) + chunksize.TASK_S) / math.log(k))
-
-    def _probes(self, group: GroupBacklog, about: GroupBeliefs, capacity: Capacity, left: int) -> list[Shape]:
-        """A few tasks of spread sizes; smaller ones while none has finished."""
-        cores = max(1, capacity.cores)
-        at_once = cores if self.settings.goal == "makespan" else 1
-        base = max(1, min(_PROBE_ELEMENTS, left // (_PROBE_SHARE * at_once)))
-        if self.settings.first_guess is not None:
-            base = min(base, self.settings.first_guess)
-        reason = "a probe: nothing is known yet"
-        if about.smallest_exhausted is not None:
-            base = max(1, min(base, int(about.smallest_exhausted) // 8))
-            reason = f"a smaller probe: {show_count(about.smallest_exhausted)} elements did not fit"
-        base = max(base, self.settings.min_chunksize)
-        if "probes" in self.settings.without and about.exhausted == 0:
-            guess = max(self.settings.first_guess or 64 * base, self.settings.min_chunksize)
-            reason, cores = "a guess: nothing is known yet", capacity.cores
-            return [Shape(group.stage, group.group, None, guess, cores, reason, durable=not self._stay_s)]
-        if left <= base * cores:
-            # No size to be found: each task is as small as it can be, and the workers hold all of them.
-            tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
-            return [Shape(group.stage, group.group, None, base, tasks, reason, durable=not self._stay_s)]
-        spread = _PROBE_SPREAD if about.exhausted == 0 else _PROBE_SPREAD[:1]
-        share = max(base, left // cores)  # a probe with more than that would be waited for
-        return [
-            Shape(group.stage, group.group, None, min(base * factor, share), count, reason, durable=not self._stay_s)
-            for count, factor in enumerate(spread[:cores], start=1)
-        ]
 
     def _best(self, group: GroupBacklog, about: GroupBeliefs, beliefs: Beliefs, capacity: Capacity) -> Size | None:
         key = (group.stage, group.group)
