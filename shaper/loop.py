@@ -69,6 +69,7 @@ def run(
         if ledger.finished:
             break
         capacity, backlog = engine.capacity(), ledger.backlog
+        phases.others = capacity.others
         shapes = outage.held(policy.shapes(beliefs, capacity, backlog), beliefs)
         engine.cancel(policy.revise(beliefs, capacity, ledger.in_flight, engine.now_s))
         watch.decided(engine.now_s, capacity, backlog, shapes)

@@ -54,9 +54,14 @@ class _Stage:
 
 
 class Phases:
-    """The runs of all stages, one observation at a time."""
+    """The runs of all stages, one observation at a time.
+
+    Attributes:
+        others: what runs beside all of them now, of other jobs.
+    """
 
     def __init__(self) -> None:
+        self.others = 0
         self._stages: dict[str, _Stage] = {}
         self._in_flight = 0
 
@@ -118,9 +123,9 @@ class Phases:
         if elements < _LARGER * stage.told.get(s, 0):
             return None
         stage.told[s] = elements
-        beside = float(self._in_flight)
+        beside = float(self._in_flight + self.others)
         return StageRun(task.stage, task.category, "threads", s, elements, stage_elements, beside, wall_s)
 
     def _look(self, stage: _Stage, running: _Running) -> None:
-        running.others += self._in_flight - stage.in_flight
+        running.others += self._in_flight - stage.in_flight + self.others
         running.looks += 1

@@ -448,11 +448,13 @@ class Capacity:
     Args:
         waiting: tasks submitted that have not been started: the newest, as tasks start in the order of submission.
         grace_s: how long it is worth waiting for a larger worker than these; 0 where none can come.
+        others: cores that tasks of other jobs use, where several share the workers.
     """
 
     kinds: tuple[WorkerKind, ...] = ()
     waiting: int = 0
     grace_s: float = 0.0
+    others: int = 0
 
     @property
     def cores(self) -> int:

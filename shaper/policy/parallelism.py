@@ -128,7 +128,8 @@ class Parallelism:
         chosen: dict[str, Choice] = {}
         for _ in range(_ROUNDS):
             for stage in stages:
-                load = float(sum(choice.s for name, choice in chosen.items() if name != stage.name))
+                beside = sum(choice.s for name, choice in chosen.items() if name != stage.name)
+                load = float(beside + capacity.others)
                 chosen[stage.name] = _choice(stage, beliefs, load, s_max, 1.0)
         total = sum(choice.s for choice in chosen.values())
         scale = s_max / total
@@ -146,7 +147,8 @@ class Parallelism:
         plans: dict[str, Plan] = {}
         for _ in range(_ROUNDS if len(stages) > 1 else 1):
             for stage in stages:
-                load = float(sum(plan.s for name, plan in plans.items() if name != stage.name))
+                beside = sum(plan.s for name, plan in plans.items() if name != stage.name)
+                load = float(beside + capacity.others)
                 before = self._plans.get(stage.name)
                 if before is not None and before.wave and stage.in_flight:
                     plans[stage.name] = before  # it is not to be joined by tasks of another size

@@ -79,6 +79,15 @@ def test_what_runs_beside_a_stage_is_its_load() -> None:
         other.end(task_beside, 0.0, 3.0)
 
 
+def test_tasks_of_other_jobs_are_load_too() -> None:
+    phases = Phases()
+    phases.others = 6
+    stage = Stage(phases)
+    run = stage.end(stage.begin(), 0.0, 2.0, left=False)
+    assert run is not None
+    assert run.load == 6.0
+
+
 def test_of_many_runs_at_one_parallelism_the_much_larger_ones_are_told_and_the_last() -> None:
     stage = Stage(Phases(), parallelism=1)
     told = []
