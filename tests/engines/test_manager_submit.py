@@ -181,11 +181,15 @@ def test_a_job_that_could_not_be_handed_in_leaves_its_name_to_the_next(tmp_path:
 
 
 def test_of_threads_that_submit_one_name_one_has_it() -> None:
-    with virtual() as manager, ThreadPoolExecutor(8) as pool:
-        together = threading.Barrier(8)
+    together = threading.Barrier(8)
+
+    def policy() -> Adaptive:
+        together.wait(WAIT_S)
+        return Adaptive()
+
+    with virtual(policy=policy) as manager, ThreadPoolExecutor(8) as pool:
 
         def submit(number: int) -> Job | BadInput:
-            together.wait(WAIT_S)
             try:
                 return manager.submit({"x": 1000}, name="same")
             except BadInput as error:
@@ -202,7 +206,7 @@ def test_of_threads_that_submit_one_name_one_has_it() -> None:
 
 
 def test_a_job_that_is_handed_in_while_the_manager_closes_is_refused_or_ends() -> None:
-    for _ in range(20):
+    for _ in range(3):
         manager, found, closing = virtual(), list[Job | BadInput](), threading.Event()
 
         def submit(manager: Manager = manager, found: Any = found, closing: threading.Event = closing) -> None:
