@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import sys
 import threading
@@ -30,7 +31,7 @@ from shaper.jobs import Job, JobProgress
 from shaper.models.beliefs import Beliefs
 from shaper.policy import Adaptive, Policy
 from shaper.policy.wanted import together
-from shaper.scheduling.checks import short, within
+from shaper.scheduling.checks import real, short
 from shaper.scheduling.live import Sharing, Worker, budgets
 from shaper.session import Session
 from shaper.types import Capacity, Chunk
@@ -130,7 +131,9 @@ class Manager:
             BadInput: an argument cannot be used, the name is that of another job, or the manager is closed.
         """
         self._hub.coming.check()
-        if within(at_s, "at_s", 0.0) and not self._hub.virtual:
+        if not 0.0 <= real(at_s) < math.inf:
+            raise BadInput(f"at_s must be a finite number of at least 0, got {short(at_s)}")
+        if at_s and not self._hub.virtual:
             raise BadInput("at_s is for the simulated engine: a job arrives when it is handed in")
         stages, single = stages_of(stages_or_dataset, process, merge, self._hub.engine)
         known, policy = known_of(warm_start), policy_of(self._policy())

@@ -107,7 +107,7 @@ def test_a_job_that_has_ended_has_no_cores_and_no_tasks() -> None:
 def test_a_time_that_cannot_be_used_is_refused_and_harms_nobody(at_s: Any) -> None:
     with virtual() as manager:
         job = manager.submit({"x": 1000})
-        with pytest.raises(BadInput, match="at_s must be at least 0, got"):
+        with pytest.raises(BadInput, match="at_s must be a finite number of at least 0, got"):
             manager.submit({"x": 1000}, at_s=at_s)
         assert job.result(WAIT_S).value == 1000
         assert len(manager.jobs) == 1
