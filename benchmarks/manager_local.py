@@ -171,7 +171,7 @@ def made(data: Path) -> tuple[dict[str, Kind], list[str]]:
 
 def alone(kind: Kind, cores: int, folder: Path) -> tuple[float, Any]:
     """How long a job takes that has the machine to itself, after one of its kind, and what it gives."""
-    with Manager(cores=cores, run_dir=folder) as manager:
+    with Manager(cores=cores, run_dir=folder, history=False) as manager:
         first = kind.essence(manager.submit(kind.stages()).result().value)
         began_s = time.perf_counter()
         second = kind.essence(manager.submit(kind.stages()).result().value)
@@ -234,7 +234,7 @@ def arrive(
     """Hand the jobs in when they are due; how long each was there, and how many came out right."""
     ends_s: dict[int, float] = {}
     right = 0
-    with Manager(cores=CORES, run_dir=folder) as manager:
+    with Manager(cores=CORES, run_dir=folder, history=False) as manager:
         manager.submit({"x": 1}, process=len, merge=max, name="begin").result()
         began_s = time.perf_counter()
         handles: list[Any] = []

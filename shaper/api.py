@@ -89,21 +89,30 @@ def run(
         Incomplete: elements have no result for other reasons, for instance one that does not fit any worker.
     """
     stages, single = stages_of(stages_or_dataset, process, merge, engine)
-    policy = policy or Adaptive()
-    if isinstance(policy, type) or not all(hasattr(policy, name) for name in _POLICY):
-        raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
+    policy = policy_of(policy or Adaptive())
     known = known_of(warm_start)
     with ExitStack() as stack:
         ready = engine_of(engine, engine_options)
         stack.callback(ready.close)
-        place = None if history is None and _is_a_trial(ready, policy) else place_of(history)
+        place = None if history is None and is_a_trial(ready, policy) else place_of(history)
         session = Session(stages, ready, policy, run_dir, name, progress, fingerprint, known, place)
         stack.callback(session.close)
         report, values = session.go()
     return Result(values[stages[0].name] if single else values, report, session.run_dir, session.beliefs)
 
 
-def _is_a_trial(engine: Engine, policy: Policy) -> bool:
+def policy_of(policy: Policy) -> Policy:
+    """Return it where it is one.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    if isinstance(policy, type) or not all(hasattr(policy, name) for name in _POLICY):
+        raise BadInput(f"policy must be a policy object such as shaper.policy.Adaptive(), got {policy!r}")
+    return policy
+
+
+def is_a_trial(engine: Engine, policy: Policy) -> bool:
     """Whether a run is there to judge a policy: what other runs have shown is then out of place, unless asked for."""
     off = [getattr(getattr(policy, part, None), "without", ()) for part in ("settings", "prior")]
     return engine.name == "simulated" or any(off)

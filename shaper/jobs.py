@@ -6,12 +6,13 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 
 from shaper.api import Result
 from shaper.engines.shared import Share
-from shaper.errors import Cancelled
+from shaper.errors import BadInput, Cancelled
 from shaper.models.beliefs import Beliefs
 from shaper.models.group import size_of
 from shaper.models.parallelism import ParallelismModel
@@ -19,6 +20,7 @@ from shaper.policy.allocation import allocate
 from shaper.policy.settings import Settings
 from shaper.policy.wanted import Outlook
 from shaper.scheduling import MoldableJob
+from shaper.scheduling.checks import short
 from shaper.scheduling.job import Array
 from shaper.scheduling.live import LiveJob
 from shaper.types import Accept, Backlog, Capacity, Merge, Observation, Resources, Shape, Task, TaskId, Verdict
@@ -48,17 +50,28 @@ class Job:
 
     Attributes:
         name: unique among the jobs of its manager.
-        priority: jobs of a higher one are served first; may be set while it runs.
     """
 
     def __init__(self, name: str, priority: int, share: Share, settings: object) -> None:
-        self.name, self.priority = name, priority
+        self.name = name
+        self.priority = priority
         self._share: Share | None = share
         self._present: Present | None = Present(name, share, settings)
         self._over = threading.Event()
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._progress = JobProgress(0, 0, 0, 0)  # when it had ended
+
+    @property
+    def priority(self) -> int:
+        """Jobs of a higher one are served first; may be set while it runs, to a whole number."""
+        return self._priority
+
+    @priority.setter
+    def priority(self, value: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise BadInput(f"priority must be a whole number, got {short(value)}")
+        self._priority: int = int(value)
 
     def result(self, timeout_s: float | None = None) -> Result:
         """Wait for the job to end, and return what `shaper.run` would.
@@ -82,11 +95,16 @@ class Job:
         return self._over.is_set()
 
     def cancel(self) -> bool:
-        """Stop it at its next turn; what is done stays in its directory. Return whether it had not ended yet."""
+        """Stop it at its next turn, or at once if it has not begun; return whether it had not ended yet.
+
+        What is done stays in its directory.
+        """
         share = self._share
         if share is None:
             return False
-        share.fail(Cancelled(f"job {self.name!r} was cancelled; what is done is kept in its directory"))
+        error = Cancelled(f"job {self.name!r} was cancelled; what is done is kept in its directory")
+        if not share.withdraw(error):
+            share.fail(error)
         return True
 
     @property

@@ -10,15 +10,16 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 
+from shaper.engines.coming import Coming
 from shaper.engines.engine import Engine
 from shaper.engines.shared import Share
-from shaper.types import Capacity, ResultLost
+from shaper.errors import Broken, SiteError
+from shaper.types import Capacity, ResultLost, TaskId
 
 # So long one wait on the engine lasts at most, while runs or the caller may have news.
 _TICK_S = 0.25
@@ -26,6 +27,8 @@ _TICK_S = 0.25
 _ROUNDING = 1e-12
 # When nobody has come or gone, cores are shared out anew after this part of the time since then.
 _QUIET = 0.25
+# At the end of the program a turn that goes on is waited for so long.
+_LEAVES_S = 5.0
 
 
 class Hub:
@@ -37,6 +40,10 @@ class Hub:
             workers have changed, and every `look_again_s`, rarer while nobody comes or goes.
         say: called with the shares at every step, for who keeps the workers.
         look_again_s: on the engine's clock.
+
+    Attributes:
+        coming: who is to begin.
+        done: released when a turn is over.
     """
 
     def __init__(
@@ -50,8 +57,7 @@ class Hub:
         self.done = threading.Semaphore(0)
         self.virtual = engine.name == "simulated"
         self._share_out, self._say, self._look_again_s = share_out, say, look_again_s
-        self._arriving: SimpleQueue[_Arrival | None] = SimpleQueue()
-        self._coming: list[_Arrival] = []  # later, by time; in virtual time only
+        self.coming = Coming()
         self._shares: dict[str, Share] = {}
         self._numbers: dict[str, int] = {}  # of the shares, in order of arrival
         self._leaving: dict[str, Share] = {}  # that have ended, while tasks of theirs may come back
@@ -62,25 +68,18 @@ class Hub:
         self._moved = False  # whether a share has come or gone, or set cores free, since cores were shared out
         self._moved_s = 0.0
         self._next_look_s = 0.0
-        self._number = 0
         self._used = False  # an engine is asked for nothing before its first stage
-        self._closing = False
-        self._broken: BaseException | None = None
+        self._left = False
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="shaper manager", daemon=True)
         if not self.virtual:
             self.start()
 
     def start(self) -> None:
         """Begin. In virtual time only when somebody waits: what arrives when must not depend on this thread."""
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def add(self, share: Share, work: Callable[[], None], at_s: float = 0.0) -> None:
-        """Let a run begin, not before `at_s` on the engine's clock; may be called by any thread."""
-        if self._broken is not None:
-            raise self._broken
-        self._number += 1
-        self._arriving.put(_Arrival(at_s, self._number, share, work))
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def prod(self, share: Share) -> None:
         """Give a run its turn soon; may be called by any thread."""
@@ -92,19 +91,23 @@ class Hub:
 
     def close(self) -> None:
         """Wait for all runs to end, then close the engine."""
-        self._arriving.put(None)
+        self.coming.close()
         self.start()
         self._thread.join()
+
+    def leave(self) -> None:
+        """Close the engine now and leave the runs where they are, as when the process is killed."""
+        self._left = True
+        self._thread.join(_LEAVES_S)
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while not (self._closing and not self._shares and not self._coming):
+            while not (self._left or (self.coming.closed and not self._shares and self.coming.next_s == math.inf)):
                 self._step()
         except BaseException as error:
-            self._broken = error
-            self._admit(everybody=True)
+            self.coming.stop(error)
             for share in self._shares.values():
                 share.fail(error)
                 while not share.ended:
@@ -118,12 +121,13 @@ class Hub:
             self._turn(self._shares[run])
         if self._used:
             self._look()
-        if not self._arriving.empty():
+        next_s = self.coming.next_s
+        if next_s <= self._soon_s:
             return
-        if self._shares or self._coming or (self._used and not self.virtual):
+        if self._shares or next_s < math.inf or (self._used and not self.virtual):
             self._hear()
-        elif not self._closing:
-            self._await_arrival()
+        elif not self.coming.closed:
+            self.coming.wait(None if self.virtual else _TICK_S)
 
     def _turn(self, share: Share) -> None:
         self._used = True
@@ -172,7 +176,11 @@ class Hub:
         if self._moved or now_s >= self._next_look_s:
             self._moved = False
             self._next_look_s = now_s + max(self._look_again_s, _QUIET * (now_s - self._moved_s))
-            self._share_out(list(self._shares.values()), capacity)
+            try:
+                self._share_out(list(self._shares.values()), capacity)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                raise Broken(f"the cores could not be shared out among the jobs ({why}): please report it") from error
         self._say(self._shares.values(), capacity)
 
     # -- the engine ------------------------------------------------------------------------------------------------
@@ -188,13 +196,13 @@ class Hub:
                     share.fail(error)
             found = ()
         if not found and not self._shares and not self.virtual and self.engine.now_s - began_s < _TICK_S / 2:
-            self._await_arrival()  # an engine that has nothing to do may return at once
+            self.coming.wait(_TICK_S)  # an engine that has nothing to do may return at once
         for seen in found:
             names = seen.task_ids if isinstance(seen, ResultLost) else (seen.task.id,)
-            for run in dict.fromkeys(name.rpartition(".")[0].rpartition(".")[0] for name in names):
+            for run in dict.fromkeys(map(_run_of, names)):
                 mine = seen
                 if isinstance(seen, ResultLost):
-                    mine = ResultLost(tuple(name for name in names if name.startswith(f"{run}.")))
+                    mine = ResultLost(tuple(name for name in names if _run_of(name) == run))
                 here, left = self._shares.get(run), self._leaving.get(run)
                 if here is not None:
                     here.tell(mine)
@@ -210,41 +218,26 @@ class Hub:
             return 0.0
         if not self.virtual:
             return _TICK_S
-        due_s = min(self._next_wake_s(), self._coming[0].at_s if self._coming else math.inf)
+        due_s = min(self._next_wake_s(), self.coming.next_s)
         if len(self._shares) > 1:
             due_s = min(due_s, self._next_look_s)
         return max(0.0, due_s - now_s) if due_s < math.inf else _TICK_S
 
     # -- arrivals --------------------------------------------------------------------------------------------------
 
-    def _await_arrival(self) -> None:
-        with suppress(Empty):
-            self._note(self._arriving.get(timeout=None if self.virtual else _TICK_S))
-
-    def _note(self, arrived: _Arrival | None) -> None:
-        if arrived is None:
-            self._closing = True
-        else:
-            insort(self._coming, arrived)
-
-    def _admit(self, *, everybody: bool = False) -> None:
+    def _admit(self) -> None:
         """Begin the runs whose time has come."""
-        with suppress(Empty):
-            while True:
-                self._note(self._arriving.get_nowait())
-        while self._coming and (everybody or self._coming[0].at_s <= self._soon_s):
-            arrived = self._coming.pop(0)
+        while (arrived := self.coming.take(self._soon_s)) is not None:
             run = arrived.share.run
+            try:
+                arrived.share.begin(partial(arrived.work, None))
+            except RuntimeError as error:
+                arrived.work(SiteError(f"no thread can be started for job {run!r}: {error}"))
+                continue
             self._shares[run], self._numbers[run] = arrived.share, arrived.number
             self._ready[run], self._moved = None, True
-            arrived.share.begin(arrived.work)
 
 
-@dataclass(frozen=True, order=True)
-class _Arrival:
-    """A run that is to begin."""
-
-    at_s: float
-    number: int
-    share: Share = field(compare=False)
-    work: Callable[[], None] = field(compare=False)
+def _run_of(name: TaskId) -> str:
+    """The run that a task of the engine belongs to: its own name is a session and a number."""
+    return name.rpartition(".")[0].rpartition(".")[0]

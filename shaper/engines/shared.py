@@ -128,6 +128,10 @@ class Share:
         self._error = error
         self._hub.prod(self)
 
+    def withdraw(self, error: BaseException) -> bool:
+        """End the run with an error if it has not begun; say whether that was so."""
+        return self._hub.coming.withdraw(self, error)
+
     def may_use(self, cores: int | None, *, for_one: bool = False) -> None:
         """So many cores from now on; None for all. What holds more keeps them until it ends.
 

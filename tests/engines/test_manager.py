@@ -63,8 +63,8 @@ def test_a_small_job_that_comes_later_ends_before_a_large_one(manager: Manager) 
     assert large.progress.done == large.progress.elements == 40_000
     assert {job.name for job in manager.jobs.values()} == {"job-1", "small"}
     for job in (large, small):
-        assert job.result().run_dir == manager.run_dir / job.name  # type: ignore[operator]
-        assert (manager.run_dir / job.name / "report.html").exists()  # type: ignore[operator]
+        assert job.result().run_dir == manager.run_dir / "jobs" / job.name  # type: ignore[operator]
+        assert (manager.run_dir / "jobs" / job.name / "report.html").exists()  # type: ignore[operator]
 
 
 def test_a_job_that_fails_takes_no_other_with_it(manager: Manager) -> None:
