@@ -58,6 +58,7 @@ class Hub:
         self.virtual = engine.name == "simulated"
         self._share_out, self._say, self._look_again_s = share_out, say, look_again_s
         self.coming = Coming()
+        self.cores_held = 0  # by the tasks of all runs
         self._shares: dict[str, Share] = {}
         self._numbers: dict[str, int] = {}  # of the shares, in order of arrival
         self._leaving: dict[str, Share] = {}  # that have ended, while tasks of theirs may come back

@@ -104,6 +104,7 @@ class Share:
         if task is None:
             return
         self.cores_held -= task.resources.cores
+        self._hub.cores_held -= task.resources.cores
         if self._for_one and not self.cores_held:
             self.cores = 0  # the next one has other needs
             self._hub.look()
@@ -161,9 +162,11 @@ class Share:
         self._hub.engine.open(name, None if code is None else replace(code, stage=name))
 
     def capacity(self) -> Capacity:
-        """All workers; of what waits, only what is this run's."""
+        """All workers, and what others use of them; of what waits, only what is this run's."""
         whole = self._hub.engine.capacity()
-        return whole if self.cores is None else replace(whole, waiting=len(self._waiting))
+        if self.cores is None:
+            return whole
+        return replace(whole, waiting=len(self._waiting), others=self._hub.cores_held - self.cores_held)
 
     def submit(self, task: Task) -> None:
         """Take a task over."""
@@ -188,6 +191,7 @@ class Share:
                 task = self._tasks[task.id] = replace(task, resources=self.fitted(task, cores))
             del self._waiting[task.id]
             self.cores_held += cores
+            self._hub.cores_held += cores
             self.handed_in_s = self._stirred_s = self._hub.engine.now_s
             work = task.work
             if isinstance(work, Merge):

@@ -206,7 +206,8 @@ class Adaptive:
                 continue
             still = left[group.stage] + self._revision.flying.left(group.stage, flying[group.stage], size.wall)
             room = max(1, round(free * size.slots))
-            idle_share = left[group.stage] / room
+            idle = free - capacity.others / max(1, capacity.cores)
+            idle_share = left[group.stage] / max(1, round(idle * size.slots))
             usual = chunksize.tail(size, still, math.inf, self.settings, beliefs.dispatch_s).elements
             size = chunksize.tail(size, still, idle_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
@@ -263,7 +264,7 @@ class Adaptive:
                 )
             )
         for probe in probed:
-            room = min(allowed, int(free * capacity.cores / self.settings.cores))
+            room = min(allowed, int((free * capacity.cores - capacity.others) / self.settings.cores))
             if room > 0 and probing.worth_a_wave(probe, left[probe.stage], capacity):
                 shapes.append(replace(probe, in_flight=probe.in_flight + room))
                 allowed -= room

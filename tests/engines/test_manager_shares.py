@@ -92,7 +92,8 @@ def test_many_that_are_one_task_each_share_the_machine_beside_one_that_is_cut() 
     work_s = 400.0 * (300 + 40)
     assert cut.result().report.makespan_s < 2.5 * work_s / (WORKER_CORES * WORKERS)
     assert max(flows_s) < 4 * 400.0
-    assert statistics.median(flows_s) < 1.5 * 400.0
+    # They wait for a slot of the other, whose elements take as long: for one of its tasks, not for one after the other.
+    assert statistics.median(flows_s) < 2 * 400.0
 
 
 def test_cores_that_are_set_are_not_exceeded() -> None:
