@@ -187,6 +187,8 @@ def wanted(beliefs: Beliefs, backlog: Backlog, cut: Cut) -> Wanted:
         if flying > 0:
             found.append(_row(flying, cut.given.get((stage.stage, ""))))
             reasons.append(f"the last {_tasks(flying)}")
+            if not any(about.shared.done for about in beliefs.categories.values()):
+                work_s = None  # nobody knows yet how long they take
         if count > 0:
             found.append(_row(count, cut.given.get((stage.stage, None))))
             reasons.append(f"{count} merge{'s' if count > 1 else ''}")

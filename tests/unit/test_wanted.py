@@ -48,6 +48,11 @@ def test_while_nothing_has_finished_a_few_tasks_are_wanted_and_the_work_is_unkno
     assert wanted(Beliefs(), backlog(pending=2), Cut()).tasks == (Tasks(2, 1, None),)
 
 
+def test_the_last_tasks_of_which_none_has_finished_are_work_of_unknown_length() -> None:
+    assert wanted(Beliefs(), backlog(0, in_flight=4), cut()).work_s is None
+    assert wanted(learnt(), backlog(0, in_flight=4), cut()).work_s == 0.0
+
+
 def test_a_policy_of_one_size_wants_as_many_tasks_as_there_are() -> None:
     found = wanted(learnt(), backlog(in_flight=4), cut(adapts=False))
     assert found.tasks == (Tasks(104, 1, 800),)
