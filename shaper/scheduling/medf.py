@@ -12,7 +12,6 @@ Sequence Mapping" (2009).
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from shaper.scheduling.moment import Moment
 
 # Of the time that a deadline gives: one that is met exactly is met, rounding may not decide.
 _SLACK = 1e-12
-_LEAST = sys.float_info.min  # a stretch to begin with, where division rounds to 0
+_LEAST = 2.0**-1022  # the smallest normal number: a stretch to begin with, where division rounds to 0
 
 
 @dataclass(frozen=True, slots=True)
