@@ -32,21 +32,13 @@ import shaper
 from benchmarks.common import machine, say
 from examples.genome.generate import Settings, generate
 from examples.genome.measure import CutInto
-from examples.genome.workflow import STAGES, Workflow
+from examples.genome.workflow import AFTER, STAGES, Workflow
 from shaper.engines import WorkerSpec
 from shaper.types import Merge, Source, Task, Usage
 from shaper.units import MIB
 
 LINES, SAMPLES, BLOCK, RUNS = 60_000, 2_504, 256, 1_000
 POPULATIONS = {"AFR": 661, "AMR": 347, "EAS": 504, "EUR": 503, "SAS": 489, "GBR": 91}
-AFTER = {
-    "individuals": ("count",),
-    "sifting": ("count",),
-    "individuals_merge": ("individuals",),
-    "mutation_overlap": ("individuals_merge", "sifting"),
-    "frequency_all": ("individuals_merge", "sifting"),
-    "frequency": ("individuals_merge", "sifting"),
-}
 CUTS = (1, 2, 3, 5, 8, 16)
 
 
@@ -178,7 +170,7 @@ class Cluster:
             **{stage: COSTS[stage].longer(times) for stage in ("count", "individuals_merge")},
             "sifting": replace(COSTS["sifting"], bytes_per_element=COSTS["sifting"].bytes_per_element / times),
         }
-        return {stage: Drawn(stage, tuple(sources[stage]), AFTER.get(stage, ()), costs[stage]) for stage in STAGES}
+        return {stage: Drawn(stage, tuple(sources[stage]), AFTER[stage], costs[stage]) for stage in STAGES}
 
 
 # Work Queue and TaskVine start 400 to 480 commands per second: docs/engines.md.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from examples.genome.measure import Measured, Model
 from examples.genome.sharing import Histograms
+from examples.genome.workflow import AFTER
 from shaper.models import Run
 
 COLORS = {
@@ -30,15 +31,6 @@ COLORS = {
     "mutation_overlap": "#964a8b",
     "frequency_all": "#e42536",
     "frequency": "#f89c20",
-}
-AFTER = {
-    "count": (),
-    "individuals": ("count",),
-    "sifting": ("count",),
-    "individuals_merge": ("individuals",),
-    "mutation_overlap": ("individuals_merge", "sifting"),
-    "frequency_all": ("individuals_merge", "sifting"),
-    "frequency": ("individuals_merge", "sifting"),
 }
 _PLACES = {
     "count": (0, 0.5),

@@ -21,6 +21,16 @@ from shaper.errors import BadInput
 
 GENOTYPES, ANNOTATIONS = "genotypes", "annotations"
 STAGES = ("count", "individuals", "individuals_merge", "sifting", "mutation_overlap", "frequency_all", "frequency")
+# What each waits for.
+AFTER = {
+    "count": (),
+    "individuals": ("count",),
+    "sifting": ("count",),
+    "individuals_merge": ("individuals",),
+    "mutation_overlap": ("individuals_merge", "sifting"),
+    "frequency_all": ("individuals_merge", "sifting"),
+    "frequency": ("individuals_merge", "sifting"),
+}
 
 
 @dataclass(frozen=True)

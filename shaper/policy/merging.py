@@ -10,7 +10,7 @@ from shaper.policy.settings import Settings
 from shaper.types import Capacity, Shape, StageBacklog
 from shaper.units import show_seconds
 
-_FAN_IN, _FAN_IN_MOST = 8, 16
+FAN_IN, _FAN_IN_MOST = 8, 16
 
 
 def shape(
@@ -57,6 +57,6 @@ def _fan_in(stage: StageBacklog, beliefs: Beliefs, settings: Settings) -> int:
     """
     line = beliefs.about(stage.category).wall.line
     if stage.processing_left or line is None or stage.result_bytes is None or "fan-in" in settings.without:
-        return _FAN_IN
+        return FAN_IN
     kib = max(1.0, stage.result_bytes / 1024)
     return min(range(2, _FAN_IN_MOST + 1), key=lambda k: (line.median(k * kib) + TASK_S) / math.log(k))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from shaper.models.beliefs import Beliefs
 from shaper.models.group import GroupBeliefs
 from shaper.policy import chunksize
+from shaper.policy.merging import FAN_IN
 from shaper.policy.settings import Settings
 from shaper.types import (
     Backlog,
@@ -38,7 +39,6 @@ from shaper.units import show_count
 _LEARNING = 3
 # So much more than the source is known to feed is wanted: where it gives more, that shows.
 _MORE = 1.25
-_FAN_IN = 8
 # Half of what is in flight is still to be done, on average.
 _HALF = 0.5
 # Where the size that is wanted is so much larger than any that finished, it will be larger still.
@@ -180,7 +180,7 @@ def wanted(beliefs: Beliefs, backlog: Backlog, cut: Cut) -> Wanted:
             found.append(_row(count, cut.given.get((group.stage, group.group))))
             reasons.append(reason)
     for stage in backlog.stages:
-        count, merge_s = _merges(stage, beliefs, cut.sizes.get((stage.stage, None), _FAN_IN))
+        count, merge_s = _merges(stage, beliefs, cut.sizes.get((stage.stage, None), FAN_IN))
         work_s = work_s + merge_s if work_s is not None else None
         # What is in flight of groups that have nothing left to cut.
         flying = stage.in_flight - sum(group.in_flight for group in backlog.groups if group.stage == stage.stage)

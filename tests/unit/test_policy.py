@@ -444,6 +444,13 @@ def test_idle_slots_begin_on_few_heavy_elements_while_the_probes_run() -> None:
     ]
 
 
+def test_slots_that_other_jobs_use_are_not_idle() -> None:
+    busy = dataclasses.replace(capacity(32, 64_000), others=32)
+    assert [shape.in_flight for shape in Adaptive().shapes(Beliefs(), busy, backlog(64))] == [1, 2, 3]
+    half = dataclasses.replace(capacity(32, 64_000), others=16)
+    assert Adaptive().shapes(Beliefs(), half, backlog(64))[-1].in_flight == 16
+
+
 def test_no_slot_is_idle_to_save_a_fixed_cost() -> None:
     wall = Line(floor=10.0, intercept=10.0, slope=1.0, sigma=0.05, n=50.0)
     settings, size = Adaptive().settings, Size(500, 400, "", wall)
