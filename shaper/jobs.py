@@ -205,7 +205,7 @@ class Present(Outlook):
 
     def _of_threads(self, category: str, left: int, cores: int, largest: int) -> Array | None:
         """The same of tasks that each have several cores of one worker: in rounds of as many as fit side by side."""
-        known = self.beliefs.parallelism.get(category)
+        known = self.beliefs.parallelism.get((category, "threads"))
         size = max(self._flying_elements())
         most = largest
         if self._settings is None or self._settings.cores_given:

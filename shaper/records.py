@@ -23,6 +23,7 @@ from shaper.types import (
     Capacity,
     Chunk,
     Merge,
+    Mode,
     Observation,
     Outcome,
     Resources,
@@ -58,7 +59,7 @@ class Recorder:
         self._risk = risk or 0.02
         self._kinds: list[Any] = []
         self._shapes: dict[tuple[str, str, bool], tuple[int, str]] = {}
-        self._runs: dict[str, StageRun] = {}
+        self._runs: dict[tuple[str, Mode], StageRun] = {}
         self._lines: dict[tuple[str, str], tuple[Line | None, Line | None]] = {}
         self._expected: dict[TaskId, tuple[float | None, float | None]] = {}
         self._at_s = 0.0
@@ -110,9 +111,9 @@ class Recorder:
         """Write one attempt and its verdict, and the lines where they were fitted again."""
         self._write(task_entry(seen, verdict, self._expected.pop(seen.task.id, (None, None))))
         task = seen.task
-        runs = beliefs.parallelism.get(task.category)
-        if runs is not None and runs.last is not None and runs.last is not self._runs.get(task.category):
-            self._runs[task.category] = runs.last
+        runs = beliefs.parallelism.get((task.category, task.mode))
+        if runs is not None and runs.last is not None and runs.last is not self._runs.get((task.category, task.mode)):
+            self._runs[task.category, task.mode] = runs.last
             self._write({"kind": "stage_run", "at_s": _t(seen.finished_s), **asdict(runs.last)})
         known = beliefs.categories.get(task.category)
         if known is None:

@@ -19,12 +19,13 @@ from shaper.history.seen import Seen
 from shaper.history.subject import Subject, subjects_of
 from shaper.models.as_json import from_json, runs_from_json, runs_to_json, to_json
 from shaper.models.beliefs import Beliefs, CategoryBeliefs
-from shaper.types import Backlog, Capacity, Code, Observation, Shape, Stage, Task, Verdict
+from shaper.types import Backlog, Capacity, Code, Mode, Observation, Shape, Stage, Task, Verdict
 
 if TYPE_CHECKING:
     from shaper.history.store import Found, Store
 
-BELIEFS, PARALLELISM = "beliefs", "parallelism"
+BELIEFS = "beliefs"
+PARALLELISM: Mapping[Mode, str] = {"split": "parallelism", "threads": "parallelism of threads"}
 # Reading and writing are given up after so long, whatever they wait for: a server, a file system.
 BOUND_S = 8.0
 # Of a category with more groups those that were seen in this run are kept, and others while there is room.
@@ -97,9 +98,10 @@ class Memory:
             documents = dict(self._new.get(category, {}))
             if (known := self._worth_keeping(category)) is not None:
                 documents[BELIEFS] = to_json(known)
-            runs = self._beliefs.parallelism.get(category)
-            if runs is not None and runs.last is not None:
-                documents[PARALLELISM] = runs_to_json(runs)
+            for mode, name in PARALLELISM.items():
+                runs = self._beliefs.parallelism.get((category, mode))
+                if runs is not None and runs.last is not None:
+                    documents[name] = runs_to_json(runs)
             observations, stage_runs = self._seen.rows(category, status)
             if documents or observations or stage_runs:
                 entries.append(Entry(subject, documents, observations, stage_runs))
@@ -207,10 +209,12 @@ def _with(beliefs: Beliefs, category: str, found: Found) -> Beliefs:
         dispatch_s=beliefs.dispatch_s or known.dispatch_s,
     )
     # How other code scales is worth less than the probe that finds it out.
-    if PARALLELISM not in found.documents or not found.exact:
-        return beliefs
-    runs = _read(runs_from_json, found.documents[PARALLELISM], f"the parallelism of {category!r}")
-    return beliefs if runs is None else replace(beliefs, parallelism={**beliefs.parallelism, category: runs})
+    for mode, name in PARALLELISM.items():
+        if name in found.documents and found.exact:
+            runs = _read(runs_from_json, found.documents[name], f"the {name} of {category!r}")
+            if runs is not None:
+                beliefs = replace(beliefs, parallelism={**beliefs.parallelism, (category, mode): runs})
+    return beliefs
 
 
 def _read(read: Callable[[object], _Value], document: object, about: str) -> _Value | None:

@@ -17,7 +17,7 @@ from shaper.models.outage import NONE, Outage
 from shaper.models.parallelism import ParallelismModel
 from shaper.models.resource import Model
 from shaper.models.runs import Run
-from shaper.types import Chunk, Observation, Outcome, StageRun, Work
+from shaper.types import Chunk, Mode, Observation, Outcome, StageRun, Work
 
 _STARTS = 64  # starts looked at together when the pace of dispatch is read off
 _SLOWER = 1.25  # at most so much dearer does dispatch become from one reading to the next
@@ -79,7 +79,7 @@ class Beliefs:
     version: int = 0
     without: frozenset[str] = _NONE
     outages: Mapping[tuple[str, str], Outage] = field(default_factory=dict)  # by stage and group
-    parallelism: Mapping[str, StageRuns] = field(default_factory=dict)  # by category of processing tasks
+    parallelism: Mapping[tuple[str, Mode], StageRuns] = field(default_factory=dict)  # by category, and what s counts
 
     def updated(self, seen: object) -> Beliefs:
         """Return the beliefs after one observation; anything else (a lost result) changes nothing."""
@@ -108,8 +108,9 @@ class Beliefs:
 
     def ran(self, run: StageRun) -> Beliefs:
         """Return the beliefs after a stage, or a part of it, ran at one parallelism."""
-        known = self.parallelism.get(run.category) or StageRuns(run.stage_elements)
-        return replace(self, parallelism={**self.parallelism, run.category: known.updated(run)})
+        key = run.category, run.mode
+        known = self.parallelism.get(key) or StageRuns(run.stage_elements)
+        return replace(self, parallelism={**self.parallelism, key: known.updated(run)})
 
     @property
     def _blank(self) -> GroupBeliefs:

@@ -14,6 +14,8 @@ from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 # work is taken to need at least and at most so many times its limit, and sizes stay small until some have finished.
 _SURPRISES, _SURPRISING, _CALMED = 3.0, 0.05, 0.25
 _BEYOND, _BEYOND_MOST, _PROOFS = 2.0, 8.0, 4
+# What another run has shown of the same code is proven by one task, which would have shown that it does not hold.
+_PROOFS_OF_THE_SAME = 1
 _LEAST_S = 1e-6
 # An attempt that began beside fewer than so many had the data source to itself.
 _FEW = 4
@@ -216,7 +218,7 @@ class GroupBeliefs:
 
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""
-        return self._taken_over(_REMEMBERED)
+        return replace(self._taken_over(_REMEMBERED), cautious=_PROOFS_OF_THE_SAME)
 
     def doubtful(self) -> GroupBeliefs:
         """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""

@@ -46,6 +46,8 @@ _LOST_SHARE = 0.1
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
 _NO_LIMIT = 10**9
+# More rounds than these are not made whole: the last ones are, when they come.
+_ROUNDS = 4
 
 
 class Adaptive:
@@ -150,11 +152,13 @@ class Adaptive:
         merges = (merging.shape(stage, beliefs, capacity, settings, now_s, self._stay_s) for stage in backlog.stages)
         shapes = [shape for shape in merges if shape is not None]
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
+        of_stage = {stage.stage: stage for stage in backlog.stages}
         flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
         crossing = "cross-source" not in self.settings.without
         plans = self._plans(beliefs, capacity, backlog)
         at_once = {stage.stage: stage.in_flight for stage in backlog.stages}
-        free = 1.0  # share of the workers not yet spoken for
+        # Share of the workers not yet spoken for: with some tasks ahead of those that run, and without.
+        free, idle = 1.0, 1.0 - capacity.others / max(1, capacity.cores)
         allowed = self._allowed(backlog)
         shown = {stage.stage: 0 for stage in backlog.stages}
         probed: list[Shape] = []  # the smallest of each group that is being probed, with all of them in flight
@@ -162,10 +166,13 @@ class Adaptive:
         for group in backlog.groups:
             if group.in_flight:
                 shown[group.stage] += group.in_flight
-                free -= group.in_flight / self._slots(group, beliefs, capacity)
+                slots = self._slots(group, beliefs, capacity)
+                free -= group.in_flight / (slots + max(1.0, slots // 20))
+                idle -= group.in_flight / slots
         for stage in backlog.stages:
             # Tasks of groups that have nothing left to cut: taken to hold little, rather than leave workers idle.
-            free -= (stage.in_flight - shown[stage.stage]) / self._roomiest.get(stage.stage, float(capacity.cores))
+            more = (stage.in_flight - shown[stage.stage]) / self._roomiest.get(stage.stage, float(capacity.cores))
+            free, idle = free - more, idle - more
         for group in backlog.groups:
             full = free <= 0 or allowed <= 0
             if full and not (capacity.waiting and group.in_flight):
@@ -196,7 +203,8 @@ class Adaptive:
                 at_once[group.stage] += max(0, probes[-1].in_flight - group.in_flight)
                 shapes += probes
                 allowed -= max(0, probes[-1].in_flight - group.in_flight)
-                free -= max(0, probes[-1].in_flight - group.in_flight) / max(1, capacity.cores)
+                share = max(0, probes[-1].in_flight - group.in_flight) / max(1, capacity.cores)
+                free, idle = free - share, idle - share
                 if plan is None and group.mode == "split" and len(probes) > 1:
                     probed.append(replace(probes[0], in_flight=max(group.in_flight, probes[-1].in_flight)))
                 continue
@@ -204,14 +212,13 @@ class Adaptive:
             if line is not None and not line.identified and group.in_flight and about.done < len(probing.SPREAD):
                 # One size says nothing about others: the next probe to finish is worth more than a full machine.
                 continue
-            still = left[group.stage] + self._revision.flying.left(group.stage, flying[group.stage], size.wall)
+            still = left[group.stage] + self._revision.flying.left(of_stage[group.stage], size.wall)
             room = max(1, round(free * size.slots))
-            idle = free - capacity.others / max(1, capacity.cores)
-            idle_share = left[group.stage] / max(1, round(idle * size.slots))
+            even_share = chunksize.even_share(size, still, round(idle * size.slots), at_once[group.stage])
             usual = chunksize.tail(size, still, math.inf, self.settings, beliefs.dispatch_s).elements
-            size = chunksize.tail(size, still, idle_share, self.settings, beliefs.dispatch_s)
+            whole, size = size, chunksize.tail(size, still, even_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
-                smaller = max(self.settings.min_chunksize, usual // caution.first_share(about), 1)
+                smaller = max(self.settings.min_chunksize, caution.first(usual, still / size.slots, about))
                 why = f"small until some finish: {caution.reason(about)}"
                 size = Size(min(smaller, size.elements), size.slots, why)
                 # Each group is on trial: none is to be through with it before the first of its small tasks have ended.
@@ -226,12 +233,21 @@ class Adaptive:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
                 if plan.elements is not None:
                     room = max(room, plan.s)  # what is planned to run together is submitted together, and may wait
-            elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
+            if plan is None and group.pending_elements == left[group.stage]:
+                elements = size.elements
+                if size is whole:
+                    elements = in_rounds(elements, still, size.slots, self.settings.min_chunksize)
+            else:
+                elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
             self._revision.want(group.stage, group.group, size.elements)
             if full:
                 continue  # what waits may still be cut anew
+            if at_once[group.stage] and idle * size.slots < 0.5 and left[group.stage] <= elements * size.slots:
+                # The last round is cut when slots are free: what is left then can be shared by all of them.
+                free = min(free, idle)
+                continue
             more = min(room, tasks, allowed, more_at_once)
             if more <= 0:
                 continue
@@ -248,7 +264,7 @@ class Adaptive:
                 more = max(1, fits)
             allowed -= more
             at_once[group.stage] += more
-            free -= more / size.slots
+            free, idle = free - more / size.slots, idle - more / size.slots
             wanted = group.in_flight + more
             shapes.append(
                 Shape(
@@ -300,10 +316,9 @@ class Adaptive:
         return self.settings.concurrency - sum(stage.in_flight for stage in backlog.stages)
 
     def _slots(self, group: GroupBacklog, beliefs: Beliefs, capacity: Capacity) -> float:
-        """How many tasks of a group the workers hold, and some that wait for a slot to fall free."""
+        """How many tasks of a group the workers hold."""
         size = self._best(group, beliefs.about(group.category, group.group), beliefs, capacity)
-        slots = size.slots if size is not None else capacity.cores
-        slots += max(1, slots // 20)
+        slots = float(max(1, size.slots if size is not None else capacity.cores))
         self._roomiest[group.stage] = max(self._roomiest.get(group.stage, 0.0), slots)
         return slots
 
@@ -401,6 +416,12 @@ class Adaptive:
 def _none_finished(task: Task, beliefs: Beliefs) -> bool:
     category = beliefs.categories.get(task.category)
     return category is None or category.shared.done == 0
+
+
+def in_rounds(elements: int, left: float, slots: int, least: int) -> int:
+    """Shrink a size, not below `least`, where that makes what is left a few whole rounds of all slots."""
+    rounds = math.ceil(left / (elements * slots))
+    return max(least, math.ceil(left / (rounds * slots))) if 1 < rounds <= _ROUNDS else elements
 
 
 def even(elements: int, left: int, slots: int, least: int) -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from shaper.models.group import GroupBeliefs
 from shaper.models.line import Line
@@ -43,6 +44,8 @@ _CURIOUS = "larger, to see what larger tasks need"
 _HALVINGS = 30
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
+# Of tasks that take longer than so many fixed costs and one, none is too short to be cut further.
+_LONG = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,16 @@ def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float
     return (max(1.0, fitting), why) if fitting < ceiling else (ceiling, bound)
 
 
-def largest(about: GroupBeliefs, capacity: Capacity, settings: Settings, at_once: int) -> int:
-    """The largest size of which the workers hold so many tasks at once, or as many as of any size."""
+def largest(about: GroupBeliefs, capacity: Capacity, settings: Settings, at_once: int, small: float = 0.0) -> int:
+    """The largest size of which the workers hold so many tasks at once, or as many as of any size.
+
+    Args:
+        small: a size of which so many tasks are a small part of the work: it may be tried whatever has finished.
+    """
     memory, wall = about.memory.line or _UNMEASURED, about.wall.line
     if wall is None:
         return 1
-    low, high = 1.0, _ceiling(about, wall, settings)[0]
+    low, high = 1.0, max(small, _ceiling(about, wall, settings)[0])
     at_once = min(at_once, slots(low, memory, capacity, settings))
     if slots(high, memory, capacity, settings) >= at_once:
         return int(high)
@@ -293,18 +300,18 @@ def _enough(
     return math.exp(high)
 
 
-def tail(size: Size, left: float, idle_share: float, settings: Settings, dispatch_s: float) -> Size:
+def tail(size: Size, left: float, even_share: float, settings: Settings, dispatch_s: float) -> Size:
     """Shrink the size as work runs out, so that the workers end together.
 
     Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots. Halving the last tasks costs
-    one more fixed cost a and saves about `_LATE` standard deviations of a task of half the length, so shrinking ends
-    where a + b n = a / (_LATE s). Nor are tasks shorter than it takes to dispatch one to every slot. Where slots are
+    one more fixed cost a and saves about `late` standard deviations s of a task of half the length, so shrinking ends
+    where a + b n = a / (late s). Nor are tasks shorter than it takes to dispatch one to every slot. Where slots are
     idle, none stays so to save fixed costs.
 
     Args:
         size: the best while there is much to do.
         left: elements that are not done yet, those of tasks in flight included.
-        idle_share: elements that are not in flight, for each slot that is idle.
+        even_share: of `left`, for each slot that is idle or works on it.
         settings: the user's.
         dispatch_s: what one dispatch takes.
     """
@@ -317,7 +324,7 @@ def tail(size: Size, left: float, idle_share: float, settings: Settings, dispatc
         return size
     least = 1.0
     if wall is not None and wall.slope > 0 and wall.identified:
-        least = min(shortest(size.elements, wall), idle_share)
+        least = min(shortest(size.elements, wall, late(size.slots)), even_share)
         # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
         serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
         least = max(least, serial)
@@ -328,7 +335,26 @@ def tail(size: Size, left: float, idle_share: float, settings: Settings, dispatc
     return Size(max(1, math.ceil(n)), size.slots, reason)
 
 
-def shortest(elements: float, wall: Line) -> float:
+def even_share(size: Size, left: float, idle: int, busy: int) -> float:
+    """What each slot gets where some are idle and others work on the same; inf where none is idle.
+
+    While more of them work than are idle, what would take less time than its fixed cost is not cut further: how much
+    those have still to do is not known so well.
+    """
+    if idle < 1:
+        return math.inf
+    share = left / min(size.slots, idle + busy)
+    if busy < idle or size.wall is None or size.wall.slope <= 0:
+        return share
+    return max(share, (size.wall.intercept + TASK_S) / size.wall.slope)
+
+
+def late(slots: int) -> float:
+    """How many standard deviations the slowest of so many tasks ends late: Blom (1958), up to `_LATE`."""
+    return min(_LATE, max(0.0, NormalDist().inv_cdf((slots - 0.375) / (slots + 0.25))))
+
+
+def shortest(elements: float, wall: Line, late: float = _LATE) -> float:
     """The size below which another fixed cost is worth more than ending more evenly; see `tail`."""
-    worth = min(8.0, max(0.25, 1.0 / (_LATE * wall.noise(elements)) - 1.0))
+    worth = min(_LONG, max(0.25, 1.0 / max(late * wall.noise(elements), 1e-9) - 1.0))
     return worth * (wall.intercept + TASK_S) / wall.slope if wall.slope > 0 else elements

@@ -29,7 +29,7 @@ from shaper.models.runs import Run
 
 # The probe: at most so many tasks, each at least so many times as large as what has finished, with at most this part
 # of what is left, and no more than makes the whole dearer by this part.
-_PROBE, _GROWN, _MOST, _DEARER = 5, 2.0, 0.25, 0.04
+PROBE, _GROWN, _MOST, _DEARER = 5, 2.0, 0.25, 0.04
 # Tasks side by side get less done than this part of what as many alone would: they are in each other's way.
 _HINDERED = 0.6
 
@@ -86,7 +86,7 @@ def at_first(left: int, s_max: int) -> int | None:
 
 def _small(left: int, s: int) -> tuple[int, int]:
     """Tasks of a probe and the most elements of each: work costs sqrt(s / tasks) times as much as in s tasks."""
-    tasks = max(1, min(_PROBE, s))
+    tasks = max(1, min(PROBE, s))
     dearer = math.sqrt(s / tasks) - 1.0
     part = min(_MOST, _DEARER / dearer) if dearer > 0 else _MOST
     return tasks, int(part * left / tasks)

@@ -34,6 +34,8 @@ _ALIKE = 4.0
 _STRETCH = 2.0
 # Runs of about this size tell what a stage is worth once they had so many parallelisms, so many times apart.
 _TRIED, _APART = 3, 4
+# A wave of this part of the work tells how larger tasks fare, and is a small loss where they do not fit.
+_SMALL = 1 / 16
 # How often each stage's choice is made again with what the others have chosen.
 _ROUNDS = 2
 
@@ -66,6 +68,7 @@ class _Open:
     in_flight: int
     grown: int  # of the size that tasks of the category have had, the logarithm: with it the plans change
     share: int  # what sizes are divided by, while beliefs are on trial
+    away: bool  # its data sources give nothing now
     groups: tuple[int, ...]
 
     def pieces(self, elements: int) -> int:
@@ -87,6 +90,7 @@ class Parallelism:
         self._settings = settings
         self._for: object = None
         self._plans: Mapping[str, Plan] = {}
+        self._begun: set[str] = set()  # stages that have begun where cost counts
 
     def plans(self, beliefs: Beliefs, capacity: Capacity, backlog: Backlog) -> Mapping[str, Plan]:
         """By name of stage; none for a stage that is not limited."""
@@ -97,7 +101,7 @@ class Parallelism:
             return {}
         stages = _open(backlog, beliefs)
         seen = (
-            tuple((stage.name, stage.grown, stage.share, stage.in_flight > 0) for stage in stages),
+            tuple((stage.name, stage.grown, stage.share, stage.away, stage.in_flight > 0) for stage in stages),
             tuple(beliefs.parallelism.items()),
             tuple((kind.name, kind.count) for kind in capacity.kinds),
         )
@@ -143,17 +147,28 @@ class Parallelism:
         return plans
 
     def _worth(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> dict[str, Plan]:
-        """What each stage is worth where cost counts; those that do not fit side by side follow each other."""
+        """What each stage is worth where cost counts; those that do not fit side by side follow each other.
+
+        A stage that has begun costs while it waits for slots. So none begins before there is room for it.
+        """
+        s_max = max(1, capacity.cores)
+        self._begun &= {stage.name for stage in stages}
         plans: dict[str, Plan] = {}
         for _ in range(_ROUNDS if len(stages) > 1 else 1):
-            for stage in stages:
+            taken = 0  # cores that the stages before this one have, or will have soon
+            for stage in sorted(stages, key=lambda stage: stage.name not in self._begun):
                 beside = sum(plan.s for name, plan in plans.items() if name != stage.name)
                 load = float(beside + capacity.others)
-                before = self._plans.get(stage.name)
+                plan, before = self._cheapest(stage, beliefs, capacity, load), self._plans.get(stage.name)
                 if before is not None and before.wave and stage.in_flight:
-                    plans[stage.name] = before  # it is not to be joined by tasks of another size
+                    plan = before  # it is not to be joined by tasks of another size
+                wanted = 0 if stage.away else max(plan.s, _moderate(stage, beliefs, s_max))
+                if stage.name in self._begun or not taken or taken + wanted <= s_max:
+                    self._begun.add(stage.name)
+                    taken += wanted
                 else:
-                    plans[stage.name] = self._cheapest(stage, beliefs, capacity, load)
+                    plan = Plan(0, None, "parallelism: when there is room beside the other stages")
+                plans[stage.name] = plan
         return plans
 
     def _cheapest(self, stage: _Open, beliefs: Beliefs, capacity: Capacity, load: float) -> Plan:
@@ -170,11 +185,12 @@ class Parallelism:
         else:
             s = law.cheapest(stage.left, s_max, urgency)
             why = f"as a task takes {show_seconds(law.fixed_s)}, the work {show_seconds(law.element_s * stage.left)}"
-        most = max(1, chunksize.largest(about, capacity, self._settings, s) // stage.share)
-        if _shown(beliefs, stage) < 2 and (small := onset.probe(about, stage.left, most, s)):
-            return Plan(*small, f"parallelism: {small[0]} at once, the probe, {why}", wave=True)
+        small = _SMALL * stage.left / s
+        most = max(1, chunksize.largest(about, capacity, self._settings, s, small) // stage.share)
+        if _shown(beliefs, stage) < 2 and (probe := onset.probe(about, stage.left, most, s)):
+            return Plan(*probe, f"parallelism: {probe[0]} at once, the probe, {why}", wave=True)
         elements = max(1, math.ceil(stage.left / s))
-        if elements > most and most >= int(chunksize.GROWTH * about.largest_done) // stage.share:
+        if elements > most and most >= int(max(small, chunksize.GROWTH * about.largest_done)) // stage.share:
             return Plan(s, most, f"parallelism: {s} at once, still growing, {why}", wave=True)
         elements = min(elements, most)
         # Where memory or groups make more tasks of it, no last wave of a few.
@@ -185,7 +201,7 @@ class Parallelism:
 
     def _fewer(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan | None:
         """Fewer tasks than the workers hold, where runs of this size have shown that more are slower."""
-        known, s_max = beliefs.parallelism.get(stage.category), max(1, capacity.cores)
+        known, s_max = beliefs.parallelism.get((stage.category, stage.mode)), max(1, capacity.cores)
         if known is None or s_max == 1:
             return None
         gamma = known.gamma(max(1, stage.left + stage.in_flight))
@@ -205,7 +221,7 @@ class Parallelism:
     def _threads(self, stage: _Open, beliefs: Beliefs, capacity: Capacity) -> Plan:
         """Cores for each task: as the model chooses, or what gets most done where time alone counts."""
         most = max((kind.cores for kind in capacity.kinds if kind.count), default=1)
-        known = beliefs.parallelism.get(stage.category)
+        known = beliefs.parallelism.get((stage.category, stage.mode))
         if known is None or self._settings.goal == "cost" or _shown(beliefs, stage) < 2:
             choice = _choice(stage, beliefs, 0.0, most, self._settings.urgency)
             return Plan(choice.s, None, f"parallelism: {_cores(choice.s)} for a task, {choice.reason}")
@@ -241,21 +257,28 @@ def _open(backlog: Backlog, beliefs: Beliefs) -> list[_Open]:
                 of_stage.in_flight_elements,
                 int(math.log2(about.largest_done)) if about.largest_done >= 1 else -1,
                 caution.first_share(about) if about.cautious else 1,
+                all(beliefs.outage(group.stage, group.group).holds for group in groups),
                 tuple(group.pending_elements for group in groups),
             )
         )
     return stages
 
 
+def _moderate(stage: _Open, beliefs: Beliefs, s_max: int) -> int:
+    """How many tasks at once a stage will have of which nothing is known yet; 0 of others."""
+    known = onset.law(beliefs.about(stage.category)) is not None or _shown(beliefs, stage)
+    return 0 if known else min(onset.PROBE, s_max, stage.left)
+
+
 def _shown(beliefs: Beliefs, stage: _Open) -> int:
     """At how many parallelisms the category has run."""
-    known = beliefs.parallelism.get(stage.category)
+    known = beliefs.parallelism.get((stage.category, stage.mode))
     return 0 if known is None else len({run.s for run in known.model.runs})
 
 
 def _told(beliefs: Beliefs, stage: _Open) -> bool:
     """Whether runs say more of the stage than its tasks: parallelisms far apart at this size, or hindrance."""
-    known = beliefs.parallelism.get(stage.category)
+    known = beliefs.parallelism.get((stage.category, stage.mode))
     if known is None:
         return False
     tried = {run.s for run in _alike(known, stage)}
@@ -270,7 +293,7 @@ def _alike(known: StageRuns, stage: _Open) -> list[Run]:
 
 
 def _choice(stage: _Open, beliefs: Beliefs, load: float, s_max: int, urgency: float) -> Choice:
-    known = beliefs.parallelism.get(stage.category) or StageRuns(max(1, stage.left))
+    known = beliefs.parallelism.get((stage.category, stage.mode)) or StageRuns(max(1, stage.left))
     gamma = known.gamma(max(1, stage.left + stage.in_flight))
     return known.model.choose(gamma, load, s_max, urgency)
 

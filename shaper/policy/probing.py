@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from shaper.models.group import GroupBeliefs
 from shaper.policy.settings import Settings
 from shaper.types import Capacity, GroupBacklog, Shape
@@ -9,6 +11,9 @@ from shaper.units import show_count
 
 # Probes are this small whatever the dataset, and at most this share of it: they cost next to nothing.
 _ELEMENTS, _SHARE = 1024, 512
+# Where cost counts they may be as large as makes the whole dearer by this part, but no larger part of it than one in so
+# many.
+_DEARER, _LARGE = 0.01, 32
 SPREAD = (1, 4, 16)
 # Where a slot's share of the work is no more than so many such probes, idle slots begin on it while they run.
 _FILLS = 16
@@ -28,8 +33,7 @@ def shapes(
         durable: whether results come back at once.
     """
     cores = max(1, capacity.cores)
-    at_once = cores if settings.goal == "makespan" else 1
-    base = max(1, min(_ELEMENTS, left // (_SHARE * at_once)))
+    base = max(1, min(_ELEMENTS, left // _parts(cores, settings)))
     if settings.first_guess is not None:
         base = min(base, settings.first_guess)
     reason = "a probe: nothing is known yet"
@@ -46,11 +50,24 @@ def shapes(
         tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
         return [Shape(group.stage, group.group, None, base, tasks, reason, durable=durable)]
     spread = SPREAD if about.exhausted == 0 else SPREAD[:1]
+    if cores < len(spread):
+        spread = (SPREAD[0], SPREAD[-1])  # sizes far apart tell most
     share = max(base, left // cores)  # a probe with more than that would be waited for
     return [
         Shape(group.stage, group.group, None, min(base * factor, share), count, reason, durable=durable)
         for count, factor in enumerate(spread[:cores], start=1)
     ]
+
+
+def _parts(cores: int, settings: Settings) -> int:
+    """Of how many parts of the work the first probe is one.
+
+    Where cost counts it is alone, and processes its part at up to sqrt(cores) times the cost.
+    """
+    if settings.goal == "makespan":
+        return _SHARE * cores
+    dearer = math.sqrt(cores) - 1.0
+    return round(min(_SHARE, max(_LARGE, dearer / _DEARER)))
 
 
 def worth_a_wave(probe: Shape, left: int, capacity: Capacity) -> bool:

@@ -9,7 +9,7 @@ from shaper.models.beliefs import Beliefs
 from shaper.models.line import Line
 from shaper.policy.oversized import Oversized
 from shaper.policy.settings import Settings
-from shaper.types import Cancel, Capacity, Chunk, Merge, Observation, Outcome, Task, TaskId
+from shaper.types import Cancel, Capacity, Chunk, Merge, Observation, Outcome, StageBacklog, Task, TaskId
 from shaper.units import show_count, show_mib, show_seconds
 
 # A straggler is slower than all but this share of its like, and than this many seconds; one of them has to be late by
@@ -32,8 +32,9 @@ class InFlight:
 
     def __init__(self) -> None:
         self._since_s: dict[TaskId, float] = {}
-        self._sums: dict[str, tuple[int, float, float]] = {}  # by stage: tasks, elements, elements times release
+        self._sums: dict[str, tuple[float, float]] = {}  # by stage: elements, elements times release
         self._turn_s = 0.0
+        self._now_s = 0.0
 
     def note(self, in_flight: Mapping[TaskId, Task], now_s: float) -> int:
         """What is new in flight was released in the turn before this one; return the most memory that one was given."""
@@ -46,34 +47,33 @@ class InFlight:
                 self._add(task, 1, self._turn_s)
                 self._since_s[task_id] = self._turn_s
                 most_mib = max(most_mib, task.resources.memory_mib)
-        self._turn_s = now_s
+        self._turn_s = self._now_s = now_s
         return most_mib
 
-    def ended(self, task: Task) -> None:
+    def ended(self, seen: Observation) -> None:
         """A task was observed."""
-        since_s = self._since_s.pop(task.id, None)
+        self._now_s = max(self._now_s, seen.finished_s)
+        since_s = self._since_s.pop(seen.task.id, None)
         if since_s is not None:
-            self._add(task, -1, since_s)
+            self._add(seen.task, -1, since_s)
 
     def _add(self, task: Task, sign: int, since_s: float) -> None:
         if isinstance(task.work, Merge):
             return
         size = sign * task.work.elements
-        tasks, elements, weighted = self._sums.get(task.stage, (0, 0.0, 0.0))
-        self._sums[task.stage] = tasks + sign, elements + size, weighted + size * since_s
+        elements, weighted = self._sums.get(task.stage, (0.0, 0.0))
+        self._sums[task.stage] = elements + size, weighted + size * since_s
 
-    def left(self, stage: str, in_flight_elements: int, line: Line | None) -> float:
-        """Elements that the tasks in flight have still to process, if they proceed steadily.
-
-        Those that were released in the last turn and are not noted yet have not begun.
-        """
-        tasks, elements, weighted = self._sums.get(stage, (0, 0.0, 0.0))
-        new = max(0.0, in_flight_elements - elements)
-        if line is None or tasks < 1 or elements <= 0:
-            return new
-        age_s = self._turn_s - weighted / elements
-        usual_s = line.median(elements / tasks)
-        return new + elements * min(1.0, max(0.0, 1.0 - age_s / max(usual_s, 1e-9)))
+    def left(self, stage: StageBacklog, line: Line | None) -> float:
+        """Elements that the tasks in flight have still to process, if they proceed steadily."""
+        if line is None or stage.in_flight < 1 or stage.in_flight_elements < 1:
+            return float(stage.in_flight_elements)
+        elements, weighted = self._sums.get(stage.stage, (0.0, 0.0))
+        # What is not noted yet was released in the last turn.
+        weighted += max(0.0, stage.in_flight_elements - elements) * self._turn_s
+        age_s = self._now_s - weighted / max(elements, stage.in_flight_elements)
+        usual_s = line.median(stage.in_flight_elements / stage.in_flight)
+        return stage.in_flight_elements * min(1.0, max(0.0, 1.0 - age_s / max(usual_s, 1e-9)))
 
     def since_s(self, task_id: TaskId) -> float:
         """When a task was released."""
@@ -106,7 +106,7 @@ class Revision:
 
     def ended(self, seen: Observation) -> None:
         """An attempt was observed."""
-        self.flying.ended(seen.task)
+        self.flying.ended(seen)
         if seen.outcome is Outcome.DONE:
             self._recut_s, self._recut_pause_s = 0.0, _RECUT_S
 

@@ -205,13 +205,13 @@ def test_what_runs_have_shown_about_parallelism_is_handed_on_to_the_same_code(
 ) -> None:
     policy = shaper.policy.Adaptive
     cold = run(tmp_path, policy=policy(goal="cost"))
-    shown = cold.beliefs.parallelism["processing"]
+    shown = cold.beliefs.parallelism["processing", "split"]
     assert shown.model.runs
     run(tmp_path, policy=policy(goal="cost"))
     found = recalled[-1]
     assert found is not None
-    assert found.parallelism["processing"].base_elements == shown.base_elements == 80_000
-    assert found.parallelism["processing"].model == shown.model
+    assert found.parallelism["processing", "split"].base_elements == shown.base_elements == 80_000
+    assert found.parallelism["processing", "split"].model == shown.model
     run(tmp_path, process=other, policy=policy(goal="cost"))
     found = recalled[-1]
     assert found is not None
@@ -219,12 +219,24 @@ def test_what_runs_have_shown_about_parallelism_is_handed_on_to_the_same_code(
     assert not found.parallelism
 
 
+def test_what_cores_of_a_task_are_worth_is_known_apart_from_what_tasks_side_by_side_are(
+    tmp_path: Path, recalled: list[Beliefs | None]
+) -> None:
+    for mode in ("split", "threads", "split"):
+        stage = shaper.Stage("one", DATASET, process, add, mode=mode)
+        shaper.run([stage], history=tmp_path / "h.sqlite", policy=shaper.policy.Adaptive(goal="cost"), **OPTIONS)
+    *_, found = recalled
+    assert found is not None
+    assert set(found.parallelism) == {("one", "split"), ("one", "threads")}
+    assert found.parallelism["one", "split"].model != found.parallelism["one", "threads"].model
+
+
 def test_a_model_that_makes_no_sense_is_ignored_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = Store(Place(tmp_path / "h.sqlite"))
     kept = Memory(known, {"processing": subject()}, {}, "local")
-    kept.keep("processing", PARALLELISM, {"version": 1, "base_elements": 0, "model": {}})
+    kept.keep("processing", PARALLELISM["split"], {"version": 1, "base_elements": 0, "model": {}})
     kept.keep("processing", BELIEFS, to_json(cold_beliefs()))
     kept.end("done")
     found = Memory(known, {"processing": subject()}, {}, "local").recall()

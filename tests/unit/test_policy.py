@@ -4,13 +4,17 @@ import dataclasses
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shaper.errors import BadInput
 from shaper.models import Beliefs
 from shaper.models.line import Line
-from shaper.policy import Adaptive, Fixed, Published
-from shaper.policy.chunksize import Size, tail
+from shaper.policy import Adaptive, Fixed, Published, caution
+from shaper.policy.adaptive import in_rounds
+from shaper.policy.chunksize import Size, late, tail
 from shaper.policy.feed import Feed
+from shaper.policy.revision import InFlight
 from shaper.types import (
     Accept,
     Backlog,
@@ -454,10 +458,86 @@ def test_slots_that_other_jobs_use_are_not_idle() -> None:
 def test_no_slot_is_idle_to_save_a_fixed_cost() -> None:
     wall = Line(floor=10.0, intercept=10.0, slope=1.0, sigma=0.05, n=50.0)
     settings, size = Adaptive().settings, Size(500, 400, "", wall)
-    assert (
-        tail(size, 2000, math.inf, settings, 0.0).elements > 50
-    )  # all slots are busy: no more fixed costs than needed
+    # All slots are busy with something else: no more fixed costs than needed.
+    assert tail(size, 2000, math.inf, settings, 0.0).elements > 50
     assert tail(size, 2000, 5.0, settings, 0.0).elements == 5
+
+
+def test_what_ends_evenly_anyhow_is_one_wave() -> None:
+    """Two tasks of 30 s that vary by a twentieth end a second apart: another fixed cost of 2 s would be more."""
+    wall = Line(floor=2.0, intercept=2.0, slope=1e-3, sigma=0.05, n=50.0)
+    settings, size = Adaptive().settings, Size(100_000, 2, "", wall)
+    assert tail(size, 56_000, 28_000.0, settings, 0.0).elements == 28_000
+    # Of many tasks the slowest is later, and where they vary more, so is one of two.
+    many = Size(100_000, 200, "", wall)
+    assert tail(many, 5_600_000, 28_000.0, settings, 0.0).elements < 25_000
+    noisy = Size(100_000, 2, "", dataclasses.replace(wall, sigma=0.4))
+    assert tail(noisy, 56_000, 28_000.0, settings, 0.0).elements < 25_000
+
+
+def test_the_slowest_of_more_tasks_is_later() -> None:
+    found = [late(slots) for slots in (1, 2, 8, 32, 100, 10_000)]
+    assert found[0] == 0.0
+    assert found[1] == pytest.approx(0.56, abs=0.04)  # 1 / sqrt(pi)
+    assert found[2] == pytest.approx(1.42, abs=0.02)
+    assert found == sorted(found)
+
+
+@given(elements=st.integers(1, 10_000), left=st.integers(1, 10**6), slots=st.integers(1, 500))
+def test_whole_rounds_are_no_larger_and_no_more_rounds(elements: int, left: int, slots: int) -> None:
+    size = in_rounds(elements, left, slots, 1)
+    assert 1 <= size <= elements
+    assert math.ceil(left / (size * slots)) == math.ceil(left / (elements * slots))
+
+
+def test_what_tasks_have_done_since_the_last_turn_counts() -> None:
+    """Two tasks of 10 s were released together: when one has ended the other nearly has, and is not waited for."""
+    flying, wall = InFlight(), Line(floor=1.0, intercept=1.0, slope=9e-3, sigma=0.05, n=50.0)
+    one, two = released(1, 1000), released(2, 1000)
+    flying.note({}, 100.0)
+    stage = StageBacklog("processing", "merging", 0, 0, True, 1, 5000, None, 1000)
+    done = dataclasses.replace(seen(one, wall_s=9.0), finished_s=109.0)
+    flying.ended(done)
+    assert flying.left(stage, wall) == pytest.approx(100.0)
+    flying.note({two.id: two}, 109.0)
+    assert flying.left(stage, wall) == pytest.approx(100.0)
+    flying.note({two.id: two}, 200.0)
+    assert flying.left(stage, wall) == 0.0
+
+
+def test_the_last_round_waits_for_slots_to_fall_free() -> None:
+    policy, beliefs, two = Adaptive(), learnt(), capacity(2, 16_000)
+    shapes = policy.shapes(beliefs, two, backlog(400_000, in_flight=2))
+    assert sum(shape.in_flight for shape in shapes) == 3  # one ahead, so that no slot waits for the manager
+    assert policy.shapes(beliefs, two, backlog(1000, in_flight=2)) == []
+    (shape,) = policy.shapes(beliefs, two, backlog(1000, in_flight=1))
+    assert shape.in_flight == 2
+    # Slots that other jobs have are not waited for while nothing of this one is in flight.
+    (shape,) = Adaptive().shapes(beliefs, dataclasses.replace(two, others=2), backlog(1000))
+    assert shape.in_flight >= 1
+
+
+def test_a_trial_is_worth_a_few_fixed_costs_and_no_more_of_a_small_stage() -> None:
+    wall = {"s_per_element": 1e-3, "fixed_s": 1.0}
+    known = learnt(**wall).remembered().about("processing")
+    large = caution.first(40_000, 10**9, known)
+    assert large == 10_000
+    # 16 s for each slot: a quarter of it would be a round more, for a fixed cost.
+    small = caution.first(16_000, 16_000.0, known)
+    assert 7000 < small < 9000
+    assert caution.first(5000, 5000.0, known) == 5000
+    assert caution.first(100, 100.0, learnt(**wall).doubtful().about("processing")) == 100
+
+
+def test_one_task_proves_what_the_same_code_has_shown() -> None:
+    beliefs = learnt().remembered()
+    assert beliefs.about("processing").unproven
+    good = seen(task(chunk(16_000), number=100), memory_mib=460.0, wall_s=2.6)
+    assert not beliefs.updated(good).about("processing").cautious
+    assert learnt().doubtful().updated(good).about("processing").cautious
+    # One that does not fit what was shown begins a trial of what it has shown itself.
+    bad = seen(task(chunk(16_000), number=100), memory_mib=4600.0, wall_s=2.6)
+    assert beliefs.updated(bad).about("processing").cautious
 
 
 def test_results_come_back_at_once_while_workers_are_lost_often() -> None:

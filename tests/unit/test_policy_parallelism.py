@@ -10,7 +10,7 @@ from shaper.errors import BadInput
 from shaper.models import Beliefs
 from shaper.policy import Adaptive
 from shaper.policy.parallelism import Parallelism
-from shaper.types import Backlog, GroupBacklog, Shape, StageBacklog, StageRun, Task
+from shaper.types import Backlog, GroupBacklog, Outcome, Shape, StageBacklog, StageRun, Task
 from tests.unit.factories import capacity, chunk, seen, task
 
 LEFT = 100_000
@@ -117,6 +117,33 @@ def test_a_wave_that_runs_is_not_joined_by_tasks_of_what_was_learnt_meanwhile() 
     assert shapes_of(policy, beliefs, stages("a", in_flight=4)) == []
 
 
+def test_stages_that_do_not_fit_side_by_side_follow_each_other_where_cost_counts() -> None:
+    plans = Parallelism(Adaptive(goal="cost").settings)
+    both = stages("a", "b")
+    few, many = capacity(2, 16_000), capacity(64, 64_000)
+    found = plans.plans(Beliefs(), few, both)
+    assert (found["a"].s, found["b"].s) == (1, 0)  # a will soon have its probe, of as many as there is room for
+    assert "room" in found["b"].reason
+    # What has begun goes on, though what came in between may be worth less.
+    again = Backlog(both.groups[::-1], both.stages[::-1])
+    found = plans.plans(Beliefs().ran(StageRun("a", "a", "split", 1, 10, LEFT, 0.0, 1.0)), few, again)
+    assert found["a"].s >= 1
+    assert found["b"].s == 0
+    assert plans.plans(Beliefs(), few, stages("b"))["b"].s == 1
+    found = Parallelism(Adaptive(goal="cost").settings).plans(Beliefs(), many, both)
+    assert (found["a"].s, found["b"].s) == (1, 1)
+
+
+def test_a_stage_whose_source_is_away_keeps_no_other_waiting() -> None:
+    beliefs = Beliefs()
+    for number in range(30):
+        of = replace(task(chunk(10, f"file {number}"), number=number), stage="a", category="a")
+        beliefs = beliefs.updated(replace(seen(of, Outcome.FAILED), io_error=True))
+    assert beliefs.outage("a", "").holds
+    plans = Parallelism(Adaptive(goal="cost").settings).plans(beliefs, capacity(2, 16_000), stages("a", "b"))
+    assert plans["b"].s == 1
+
+
 def test_tasks_that_hinder_each_other_leave_the_word_to_the_model() -> None:
     """Five tasks got no more done than one: what each takes alone says nothing about more."""
     beliefs = with_sizes(Beliefs())
@@ -196,6 +223,13 @@ def test_a_task_of_threads_gets_one_core_then_the_probe_then_what_the_model_choo
     work = chunk(1000)
     object.__setattr__(work, "category", "a")
     assert policy.allocate(work, with_sizes(threads), capacity(4, 16_000, 4)).cores in (2, 3, 4)
+
+
+def test_runs_of_tasks_with_many_cores_say_nothing_about_tasks_side_by_side() -> None:
+    threads = Beliefs()
+    for s, wall_s in {1: 100.0, 2: 90.0, 4: 85.0, 8: 200.0}.items():
+        threads = threads.ran(StageRun("a", "a", "threads", s, 1000, LEFT, 0.0, wall_s))
+    assert Parallelism(Adaptive().settings).plans(with_sizes(threads), capacity(8), stages("a")) == {}
 
 
 def test_where_time_counts_tasks_of_threads_get_what_gets_most_done() -> None:
