@@ -336,12 +336,12 @@ def tail(size: Size, left: float, even_share: float, settings: Settings, dispatc
 
 
 def even_share(size: Size, left: float, idle: int, busy: int) -> float:
-    """What each slot gets where some are idle and others work on the same; inf where none is idle.
+    """What each slot gets where some are idle and no more others work on the same; inf where more do.
 
-    While more of them work than are idle, what would take less time than its fixed cost is not cut further: how much
-    those have still to do is not known so well.
+    While as many work on it, what would take less time than its fixed cost is not cut further: how much those have
+    still to do is not known so well.
     """
-    if idle < 1:
+    if idle < max(1, busy):
         return math.inf
     share = left / min(size.slots, idle + busy)
     if busy < idle or size.wall is None or size.wall.slope <= 0:
