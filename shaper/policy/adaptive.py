@@ -46,8 +46,6 @@ _LOST_SHARE = 0.1
 # A chunk lost so often in a row is cut: it may run longer than workers live.
 _LOSSES = 3
 _NO_LIMIT = 10**9
-# More rounds than these are not made whole: the last ones are, when they come.
-_ROUNDS = 4
 
 
 class Adaptive:
@@ -216,7 +214,7 @@ class Adaptive:
             room = max(1, round(free * size.slots))
             even_share = chunksize.even_share(size, still, round(idle * size.slots), at_once[group.stage])
             usual = chunksize.tail(size, still, math.inf, self.settings, beliefs.dispatch_s).elements
-            whole, size = size, chunksize.tail(size, still, even_share, self.settings, beliefs.dispatch_s)
+            size = chunksize.tail(size, still, even_share, self.settings, beliefs.dispatch_s)
             if about.cautious:
                 smaller = max(self.settings.min_chunksize, caution.first(usual, still / size.slots, about))
                 why = f"small until some finish: {caution.reason(about)}"
@@ -233,11 +231,9 @@ class Adaptive:
                 size = self._planned(plan, size, about, capacity, self._given(group.category))
                 if plan.elements is not None:
                     room = max(room, plan.s)  # what is planned to run together is submitted together, and may wait
-            if plan is None and group.pending_elements == left[group.stage]:
-                elements = size.elements
-                if size is whole:
-                    elements = in_rounds(elements, still, size.slots, self.settings.min_chunksize)
-            else:
+            elements = size.elements
+            if plan is not None or group.pending_elements < left[group.stage]:
+                # What other groups are left for; the last tasks of all are no such whole.
                 elements = even(size.elements, group.pending_elements, size.slots, self.settings.min_chunksize)
             tasks = group.waiting + -(-group.pending_elements // elements)
             # Not the evened size: with that, what waits would be cut anew whenever its neighbours are.
@@ -416,12 +412,6 @@ class Adaptive:
 def _none_finished(task: Task, beliefs: Beliefs) -> bool:
     category = beliefs.categories.get(task.category)
     return category is None or category.shared.done == 0
-
-
-def in_rounds(elements: int, left: float, slots: int, least: int) -> int:
-    """Shrink a size, not below `least`, where that makes what is left a few whole rounds of all slots."""
-    rounds = math.ceil(left / (elements * slots))
-    return max(least, math.ceil(left / (rounds * slots))) if 1 < rounds <= _ROUNDS else elements
 
 
 def even(elements: int, left: int, slots: int, least: int) -> int:

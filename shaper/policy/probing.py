@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from shaper.models.group import GroupBeliefs
 from shaper.policy.settings import Settings
@@ -49,7 +50,7 @@ def shapes(
         # No size to be found: each task is as small as it can be, and the workers hold all of them.
         tasks = group.in_flight + group.waiting + -(-group.pending_elements // base)
         return [Shape(group.stage, group.group, None, base, tasks, reason, durable=durable)]
-    spread = SPREAD if about.exhausted == 0 else SPREAD[:1]
+    spread: Sequence[int] = SPREAD if about.exhausted == 0 else SPREAD[:1]
     if cores < len(spread):
         spread = (SPREAD[0], SPREAD[-1])  # sizes far apart tell most
     share = max(base, left // cores)  # a probe with more than that would be waited for
