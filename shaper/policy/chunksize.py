@@ -44,7 +44,7 @@ _CURIOUS = "larger, to see what larger tasks need"
 _HALVINGS = 30
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
-# Of tasks that take longer than so many fixed costs and one, none is too short to be cut further.
+# Where each slot has more to do than so many fixed costs it may be cut, however little tasks vary.
 _LONG = 20.0
 
 
@@ -305,8 +305,8 @@ def tail(size: Size, left: float, even_share: float, settings: Settings, dispatc
 
     Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots. Halving the last tasks costs
     one more fixed cost a and saves about `late` standard deviations s of a task of half the length, so shrinking ends
-    where a + b n = a / (late s). Nor are tasks shorter than it takes to dispatch one to every slot. Where slots are
-    idle, none stays so to save fixed costs.
+    where a + b n = a / (late s), but for a larger even share of all slots. Nor are tasks shorter than it takes to
+    dispatch one to every slot. Where slots are idle, none stays so to save fixed costs.
 
     Args:
         size: the best while there is much to do.
@@ -324,7 +324,8 @@ def tail(size: Size, left: float, even_share: float, settings: Settings, dispatc
         return size
     least = 1.0
     if wall is not None and wall.slope > 0 and wall.identified:
-        least = min(shortest(size.elements, wall, late(size.slots)), even_share)
+        even = max(left / size.slots, shortest(size.elements, wall))
+        least = min(shortest(size.elements, wall, late(size.slots), _LONG), even, even_share)
         # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
         serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
         least = max(least, serial)
@@ -354,7 +355,7 @@ def late(slots: int) -> float:
     return min(_LATE, max(0.0, NormalDist().inv_cdf((slots - 0.375) / (slots + 0.25))))
 
 
-def shortest(elements: float, wall: Line, late: float = _LATE) -> float:
-    """The size below which another fixed cost is worth more than ending more evenly; see `tail`."""
-    worth = min(_LONG, max(0.25, 1.0 / max(late * wall.noise(elements), 1e-9) - 1.0))
+def shortest(elements: float, wall: Line, late: float = _LATE, most: float = 8.0) -> float:
+    """The size below which another fixed cost is worth more than ending more evenly, at most so many times it."""
+    worth = min(most, max(0.25, 1.0 / max(late * wall.noise(elements), 1e-9) - 1.0))
     return worth * (wall.intercept + TASK_S) / wall.slope if wall.slope > 0 else elements
