@@ -240,8 +240,10 @@ class Adaptive:
             self._revision.want(group.stage, group.group, size.elements)
             if full:
                 continue  # what waits may still be cut anew
-            if at_once[group.stage] and idle * size.slots < 0.5 and left[group.stage] <= elements * size.slots:
-                # The last round is cut when slots are free: what is left then can be shared by all of them.
+            last = at_once[group.stage] and left[group.stage] <= elements * size.slots
+            if last and idle * size.slots < 0.5 and not capacity.others:
+                # The last round is cut when slots are free: what is left then can be shared by all of them. Of slots
+                # that other jobs free one hears late.
                 free = min(free, idle)
                 continue
             more = min(room, tasks, allowed, more_at_once)
