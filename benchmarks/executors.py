@@ -219,9 +219,10 @@ def compare(*, quick: bool, data: Path, events: int | None, rounds: int | None) 
         for name, what in order[number % len(order) :] + order[: number % len(order)]:
             rows[name].append(go(*what).s)
     figures["s"] = {name: spread([s for s in times if s]) for name, times in rows.items() if any(times)}
-    for best in ("taskvine_best", "futures_best"):
-        if best in rows:
-            figures[f"over_{best}"] = {name: _ratio(rows[name], rows[best]) for name in rows if name.startswith("ours")}
+    for theirs in ("taskvine_best", "futures_best"):
+        if theirs in rows:
+            over = {name: _ratio(rows[name], rows[theirs]) for name in rows if name.startswith("ours")}
+            figures[f"over_{theirs}"] = over
     assert len(outcomes) == 1, f"results differ: {outcomes}"
     if "taskvine_best" in contenders:
         figures["cap"] = capped(contenders["taskvine_best"][1], data, quick=quick)

@@ -30,7 +30,7 @@ from shaper.engines import Simulated, WorkerSpec
 from shaper.models.beliefs import Beliefs
 from shaper.scheduling.measures import Fared, Summary, summary
 from shaper.simulation.live import Arrival, kinds
-from shaper.types import Merge, Task, Usage
+from shaper.types import Merge, Mode, Task, Usage
 
 JOBS, CORES, WORKER_CORES, LOAD = 2000, 512, 32, 300.0
 ELEMENT_S = {"analysis": 3_000.0, "genome": 200.0}  # of one element, on one core
@@ -55,7 +55,7 @@ def stage_of(kind: Kind, arrival: Arrival, name: str, factor: float = 1.0, after
     """A job, as slow as it is times a factor; the payload of its source is the time of one element by cores."""
     times, elements = (np.asarray(arrival.job.times), 1) if arrival.one_task else (np.array([ELEMENT_S[kind[0]]]), 0)
     elements = elements or max(1, round(arrival.job.serial_s / times[0]))
-    mode = "threads" if arrival.one_task else "split"
+    mode: Mode = "threads" if arrival.one_task else "split"
     source = Source(name, elements, payload=times * factor)
     return Stage(name, [source], after=after, category=f"{kind[0]} {kind[1]:g}", mode=mode)
 
@@ -68,8 +68,8 @@ def elements_of(arrival: Arrival) -> int:
 
 def serial_s(arrival: Arrival, kind: Kind) -> float:
     """How long a job takes as one task on one core."""
-    source = stage_of(kind, arrival, "x").dataset[0]
-    return TASK_S + source.elements * float(source.payload[0])
+    (source,) = stage_of(kind, arrival, "x").dataset
+    return TASK_S + float(source.elements * source.payload[0])
 
 
 def cost(task: Task, rng: Any) -> Usage:
@@ -131,13 +131,14 @@ def virtual(work: tuple[Case, int, int]) -> tuple[Case, int, Summary, dict[str, 
     flows_s = [handle.result().report.makespan_s for handle in handles]
     for arrival, handle in zip(arrivals, handles, strict=True):
         assert handle.result().value == elements_of(arrival), f"job {arrival.job.id} came out wrong"
-    stretch = [flow_s / serial_s(one, kind_of(one)) for one, flow_s in zip(arrivals, flows_s, strict=True)]
+    alone_s = [serial_s(one, kind_of(one)) for one in arrivals]
+    stretch = [flow_s / serial for flow_s, serial in zip(flows_s, alone_s, strict=True)]
     more = {
         "cpu_s": round(time.process_time() - began_s, 1),
         "tasks": sum(handle.result().report.tasks for handle in handles),
         "alignments": statistics.mean(row for row, one in zip(stretch, arrivals, strict=True) if one.one_task),
     }
-    return case, seed, summary(Fared(np.array(stretch), np.array(flows_s))), more
+    return case, seed, summary(Fared(np.array(stretch), np.array(flows_s), np.array(alone_s))), more
 
 
 def in_virtual_time(seeds: int, processes: int, jobs: int) -> tuple[dict[str, Any], list[Target]]:

@@ -155,10 +155,10 @@ def trace(seeds: int, processes: int) -> tuple[dict[str, Any], list[Target], Fou
     all_iterative = Fared.pooled(iterative)
     below = {}
     for rule in (Rule("dbos"), DEFAULT):
-        mine = Fared.pooled(found[rule, 0.0])
+        pooled = Fared.pooled(found[rule, 0.0])
         below[str(rule)] = {
-            "stretch": round(ranks_below(mine.stretch, all_iterative.stretch), 3),
-            "flow": round(ranks_below(mine.flow_s, all_iterative.flow_s), 3),
+            "stretch": round(ranks_below(pooled.stretch, all_iterative.stretch), 3),
+            "flow": round(ranks_below(pooled.flow_s, all_iterative.flow_s), 3),
         }
     told = {
         "default": str(DEFAULT),
