@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ Figures = dict[str, float]
 def process(chunk: Chunk) -> dict[str, tuple[int, int]]:
     """Sleep as long as the elements take; count them and add up their numbers, by source."""
     time.sleep(FIXED_S + ELEMENT_S * chunk.elements)
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for span in chunk.spans:
         count, total = found.get(span.source.id, (0, 0))
         found[span.source.id] = count + span.stop - span.start, total + sum(range(span.start, span.stop))
@@ -115,7 +116,7 @@ def manage(engine: str, policy: str, elements: int, port: int, folder: Path) -> 
     }
 
 
-def real(engine: str, policy: str, setting: Setting, seed: int, *, kills: bool) -> Figures:
+def real(engine: str, setting: Setting, policy: str, seed: int, kills: bool) -> Figures:
     """One run with its workers, perhaps killed now and then."""
     rng, port, killed = random.Random(seed), free_port(), 0
     with tempfile.TemporaryDirectory(prefix="shaper-bench-") as folder:
@@ -159,7 +160,7 @@ def _worker(engine: str, port: int, folder: str, number: int) -> Worker:
     return Worker(engine, port, Path(folder) / f"worker-{number}", cores=SLOTS, memory_mib=MEMORY_MIB)
 
 
-def simulated(policy: str, seed: int, *, kills: bool, quick: bool) -> Figures:
+def simulated(quick: bool, policy: str, seed: int, kills: bool) -> Figures:
     """One run in virtual time."""
     case = scenario("churn")
     (load,) = case.workloads.values()
@@ -247,14 +248,16 @@ def main() -> None:
         own_password(Path(folder))
         for name in given.only.split(","):
             if name == "simulated":
-                run = lambda policy, seed, kills: simulated(policy, seed, kills=kills, quick=given.quick)  # noqa: E731
                 in_virtual_time = ["adaptive", *(f"fixed_{size}" for size in SIMULATED)]
-                figures[name] = rounds_of(in_virtual_time, 2 if given.quick else 5, run, name)
+                figures[name] = rounds_of(
+                    in_virtual_time, 2 if given.quick else 5, partial(simulated, given.quick), name
+                )
             elif installed(name):
-                run = lambda policy, seed, kills, name=name: real(name, policy, setting, seed, kills=kills)  # noqa: E731
-                figures[name] = rounds_of(policies, rounds, run, name)
+                figures[name] = rounds_of(policies, rounds, partial(real, name, setting), name)
                 whole += all(row["losses"]["min"] > 0 for row in figures[name].values())
-    emit("churn", figures, [Target("engines_whole_with_workers_lost", whole, 1.0, at_least=True)])
+    asked = [name for name in given.only.split(",") if name in ENGINES]
+    whole_of_all = [Target("engines_whole_with_workers_lost", whole, 1.0, at_least=True)] if asked else []
+    emit("churn", figures, whole_of_all)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     numbers = range(given.first, given.first + (8 if given.quick else WORLDS))
     figures: dict[str, Any] = {"worlds_per_family": len(numbers), "first": given.first, "runs": RUNS}
-    models = {**BASELINES, **{f"s = {s}": (lambda s=s: Fixed(s)) for s in (2, 3, 4, 6, 8)}}
+    models = BASELINES | {f"s = {s}": partial(Fixed, s) for s in (2, 3, 4, 6, 8)}
     decision_ms: list[float] = []
 
-    def measure(title: str, name: str, some: dict[str, Callable[[], Any]], **how: Any) -> None:
+    def measure(title: str, name: str, some: Mapping[str, Callable[[], Any]], **how: Any) -> None:
         figures[title] = {}
         for label, make in some.items():
             played = family(name, make, numbers, **how)

@@ -47,9 +47,10 @@ def live(seeds: int, processes: int) -> tuple[dict[str, Any], list[Target]]:
             found[work] = result
             say(f"live {work}: stretch {result.average_stretch:.3g}")
     rows: dict[str, Any] = {}
-    for *case, seed in works:
-        mine = [asdict(result) for (*other, _), result in found.items() if other == case]
-        if seed == 0:
+    for work in works:
+        case = work[:4]
+        mine = [asdict(result) for other, result in found.items() if other[:4] == case]
+        if work[4] == 0:
             rows[name(*case)] = {
                 "seeds": len(mine),
                 "average_stretch": statistics.mean(row["average_stretch"] for row in mine),

@@ -164,14 +164,16 @@ def line_of(row: dict[str, Any]) -> str:
 
 def markdown(rows: list[dict[str, Any]], names: list[str]) -> list[str]:
     """The table as docs/policies.md has it: medians over the seeds, in virtual time."""
-    heads = ("scenario", "bound s", "best fixed s", "Adaptive / fixed", "from 1K", "from 512K", "warm")
-    heads += ("Published / fixed", "lost %", "idle at end %")
+    heads = [
+        *("scenario", "bound s", "best fixed s", "Adaptive / fixed", "from 1K", "from 512K", "warm"),
+        *("Published / fixed", "lost %", "idle at end %"),
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in names:
         own = [row for row in rows if row["scenario"] == name]
 
         def middle(key: str, own: list[dict[str, Any]] = own) -> float:
-            return statistics.median(row[key] / row["fixed_s"] for row in own)
+            return float(statistics.median(row[key] / row["fixed_s"] for row in own))
 
         best = [min(filter(None, (row["published_s"], row["published-target_s"])), default=None) for row in own]
         over = [s / row["fixed_s"] for s, row in zip(best, own, strict=True) if s]
