@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shaper.history.store import Found, Store
 
 BELIEFS = "beliefs"
-PARALLELISM: Mapping[Mode, str] = {"split": "parallelism", "threads": "parallelism of threads"}
+PARALLELISM: Mapping[Mode, str] = {"split": "parallelism, split", "threads": "parallelism, threads"}
 # Reading and writing are given up after so long, whatever they wait for: a server, a file system.
 BOUND_S = 8.0
 # Of a category with more groups those that were seen in this run are kept, and others while there is room.
@@ -211,7 +211,7 @@ def _with(beliefs: Beliefs, category: str, found: Found) -> Beliefs:
     # How other code scales is worth less than the probe that finds it out.
     for mode, name in PARALLELISM.items():
         if name in found.documents and found.exact:
-            runs = _read(runs_from_json, found.documents[name], f"the {name} of {category!r}")
+            runs = _read(runs_from_json, found.documents[name], f"the {name}, of {category!r}")
             if runs is not None:
                 beliefs = replace(beliefs, parallelism={**beliefs.parallelism, (category, mode): runs})
     return beliefs

@@ -14,8 +14,8 @@ from shaper.types import Chunk, Merge, Observation, Outcome, Usage, Work
 # work is taken to need at least and at most so many times its limit, and sizes stay small until some have finished.
 _SURPRISES, _SURPRISING, _CALMED = 3.0, 0.05, 0.25
 _BEYOND, _BEYOND_MOST, _PROOFS = 2.0, 8.0, 4
-# What another run has shown of the same code is proven by one task, which would have shown that it does not hold.
-_PROOFS_OF_THE_SAME = 1
+# What another run has shown of the same code is proven by one task of a size that tells: it would have been far off.
+_TELLS = 64.0
 _LEAST_S = 1e-6
 # An attempt that began beside fewer than so many had the data source to itself.
 _FEW = 4
@@ -166,10 +166,14 @@ class GroupBeliefs:
             surprises=calmer,
             suspect_since_s=self.suspect_since_s if calmer else None,
             sources=sources,
-            cautious=self.cautious if before else max(0, self.cautious - 1),
+            cautious=self.cautious if before else self._less_cautious(x),
             largest_done=max(self.largest_done, x),
             most_mib=max(self.most_mib, usage.memory_mib or 0.0),
         )
+
+    def _less_cautious(self, x: float) -> int:
+        proven = self.recalled and not self.doubted and _TELLS * x >= self.largest_done
+        return 0 if proven else max(0, self.cautious - 1)
 
     def _exceeded(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         limit = seen.task.resources.memory_mib
@@ -218,7 +222,7 @@ class GroupBeliefs:
 
     def remembered(self) -> GroupBeliefs:
         """What another run may take over."""
-        return replace(self._taken_over(_REMEMBERED), cautious=_PROOFS_OF_THE_SAME)
+        return self._taken_over(_REMEMBERED)
 
     def doubtful(self) -> GroupBeliefs:
         """What a run may take over that may be about something else: it weighs less, and sizes begin smaller."""

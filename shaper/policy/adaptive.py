@@ -169,8 +169,8 @@ class Adaptive:
                 idle -= group.in_flight / slots
         for stage in backlog.stages:
             # Tasks of groups that have nothing left to cut: taken to hold little, rather than leave workers idle.
-            more = (stage.in_flight - shown[stage.stage]) / self._roomiest.get(stage.stage, float(capacity.cores))
-            free, idle = free - more, idle - more
+            more, slots = stage.in_flight - shown[stage.stage], self._roomiest.get(stage.stage, float(capacity.cores))
+            free, idle = free - more / (slots + max(1.0, slots // 20)), idle - more / slots
         for group in backlog.groups:
             full = free <= 0 or allowed <= 0
             if full and not (capacity.waiting and group.in_flight):
@@ -244,7 +244,6 @@ class Adaptive:
             if last and idle * size.slots < 0.5 and not capacity.others:
                 # The last round is cut when slots are free: what is left then can be shared by all of them. Of slots
                 # that other jobs free one hears late.
-                free = min(free, idle)
                 continue
             more = min(room, tasks, allowed, more_at_once)
             if more <= 0:
@@ -300,6 +299,8 @@ class Adaptive:
             return replace(size, slots=max(size.slots, plan.s), reason=plan.reason)
         most = chunksize.largest(about, capacity, given, plan.s)
         elements = max(given.min_chunksize, min(plan.elements, most))
+        if size.reason == chunksize.CURIOUS and size.elements > elements:
+            return size
         return replace(size, elements=elements, slots=max(size.slots, plan.s), reason=plan.reason)
 
     def _given(self, category: str) -> Settings:

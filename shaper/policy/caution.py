@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from shaper.models.group import GroupBeliefs
 from shaper.policy import chunksize
 
@@ -24,7 +26,7 @@ def first(elements: int, left: float, about: GroupBeliefs) -> int:
     """The size of tasks on trial where tasks of so many elements are best.
 
     A trial costs every slot one more fixed cost a. Where that is much of what a slot has to do, tasks on trial may be
-    as large as takes a few times a: what is lost with them is little more than what a trial costs for certain.
+    as large as takes a few times a, but no larger than a slot's share or any that has finished.
 
     Args:
         left: elements to be processed, for each slot.
@@ -33,7 +35,8 @@ def first(elements: int, left: float, about: GroupBeliefs) -> int:
     if line is None or line.slope <= 0 or not line.identified:
         return smaller
     fixed = (line.intercept + chunksize.TASK_S) / line.slope
-    return max(smaller, min(elements, int(_LARGE * fixed))) if left < _SMALL * fixed else smaller
+    most = min(elements, int(_LARGE * fixed), int(about.largest_done), math.ceil(left))
+    return max(smaller, most) if left < _SMALL * fixed else smaller
 
 
 def reason(about: GroupBeliefs) -> str:

@@ -40,7 +40,7 @@ _AHEAD = 2.0
 _ROUNDS = 2.7
 # Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
 _STUCK, _WORTH_A_LOOK, _STEP = 16, 1.1, 4.0
-_CURIOUS = "larger, to see what larger tasks need"
+CURIOUS = "larger, to see what larger tasks need"
 _HALVINGS = 30
 # The slowest of many tasks ends about this many standard deviations late.
 _LATE = 2.5
@@ -96,7 +96,7 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         return None
     larger = _larger(chosen, about, memory, wall, capacity, settings, pace, ceiling)
     if larger is not None and larger >= settings.min_chunksize:
-        return Size(larger, max(1, slots(larger, memory, capacity, settings)), _CURIOUS, wall)
+        return Size(larger, max(1, slots(larger, memory, capacity, settings)), CURIOUS, wall)
     rate, n, why = chosen
     enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n
     if enough < 0.9 * n:
@@ -127,16 +127,15 @@ def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float
     return (max(1.0, fitting), why) if fitting < ceiling else (ceiling, bound)
 
 
-def largest(about: GroupBeliefs, capacity: Capacity, settings: Settings, at_once: int, small: float = 0.0) -> int:
-    """The largest size of which the workers hold so many tasks at once, or as many as of any size.
-
-    Args:
-        small: a size of which so many tasks are a small part of the work: it may be tried whatever has finished.
-    """
+def largest(about: GroupBeliefs, capacity: Capacity, settings: Settings, at_once: int) -> int:
+    """The largest size of which the workers hold so many tasks at once, or as many as of any size."""
     memory, wall = about.memory.line or _UNMEASURED, about.wall.line
     if wall is None:
         return 1
-    low, high = 1.0, max(small, _ceiling(about, wall, settings)[0])
+    low, high = 1.0, _ceiling(about, wall, settings)[0]
+    if capacity.largest is not None and not about.memory.guessed:
+        # Of what is larger than any worker `slots` would hold one.
+        high = max(1.0, memory.largest(limited(capacity.largest.memory_mib, settings), settings.risk, high))
     at_once = min(at_once, slots(low, memory, capacity, settings))
     if slots(high, memory, capacity, settings) >= at_once:
         return int(high)

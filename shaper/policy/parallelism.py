@@ -34,8 +34,6 @@ _ALIKE = 4.0
 _STRETCH = 2.0
 # Runs of about this size tell what a stage is worth once they had so many parallelisms, so many times apart.
 _TRIED, _APART = 3, 4
-# A wave of this part of the work tells how larger tasks fare, and is a small loss where they do not fit.
-_SMALL = 1 / 16
 # How often each stage's choice is made again with what the others have chosen.
 _ROUNDS = 2
 
@@ -100,6 +98,7 @@ class Parallelism:
         if not (threads or self._settings.goal == "cost" or beliefs.parallelism):
             return {}
         stages = _open(backlog, beliefs)
+        self._begun &= {stage.stage for stage in backlog.stages if stage.processing_left}
         seen = (
             tuple((stage.name, stage.grown, stage.share, stage.away, stage.in_flight > 0) for stage in stages),
             tuple(beliefs.parallelism.items()),
@@ -152,7 +151,6 @@ class Parallelism:
         A stage that has begun costs while it waits for slots. So none begins before there is room for it.
         """
         s_max = max(1, capacity.cores)
-        self._begun &= {stage.name for stage in stages}
         plans: dict[str, Plan] = {}
         for _ in range(_ROUNDS if len(stages) > 1 else 1):
             taken = 0  # cores that the stages before this one have, or will have soon
@@ -185,12 +183,11 @@ class Parallelism:
         else:
             s = law.cheapest(stage.left, s_max, urgency)
             why = f"as a task takes {show_seconds(law.fixed_s)}, the work {show_seconds(law.element_s * stage.left)}"
-        small = _SMALL * stage.left / s
-        most = max(1, chunksize.largest(about, capacity, self._settings, s, small) // stage.share)
+        most = max(1, chunksize.largest(about, capacity, self._settings, s) // stage.share)
         if _shown(beliefs, stage) < 2 and (probe := onset.probe(about, stage.left, most, s)):
             return Plan(*probe, f"parallelism: {probe[0]} at once, the probe, {why}", wave=True)
         elements = max(1, math.ceil(stage.left / s))
-        if elements > most and most >= int(max(small, chunksize.GROWTH * about.largest_done)) // stage.share:
+        if elements > most and most >= int(chunksize.GROWTH * about.largest_done) // stage.share:
             return Plan(s, most, f"parallelism: {s} at once, still growing, {why}", wave=True)
         elements = min(elements, most)
         # Where memory or groups make more tasks of it, no last wave of a few.

@@ -99,6 +99,7 @@ class Revision:
         self.oversized = Oversized()
         self._alarms = 0
         self._cut_at: dict[tuple[str, str], int] = {}
+        self._were_too_large: dict[tuple[str, str], int] = {}  # the largest that was cut anew because less was wanted
         self._look_again_s = 0.0
         self._recut_s, self._recut_pause_s = 0.0, _RECUT_S
         self._moved = self._moved_seen = 0  # how often a size has changed so much that what waits is wrong
@@ -184,11 +185,16 @@ class Revision:
         found = []
         for task_id in islice(reversed(in_flight), waiting):
             task = in_flight[task_id]
-            wanted = self.wanted.get((task.stage, task.group), 0)
+            key = task.stage, task.group
+            wanted = self.wanted.get(key, 0)
             # What was promised more memory keeps it, and its size.
             if not isinstance(task.work, Chunk) or not wanted or task.attempt - task.losses > 1:
                 continue
-            if _GROWN * task.work.elements <= wanted or task.work.elements >= _SHRUNK * wanted:
+            # At the end what is wanted changes with the slots that are idle: what was too large is no better later.
+            larger = task.work.elements >= _SHRUNK * wanted
+            if larger:
+                self._were_too_large[key] = max(task.work.elements, self._were_too_large.get(key, 0))
+            if larger or max(_GROWN * task.work.elements, self._were_too_large.get(key, 0) + 1) <= wanted:
                 found.append(Cancel(task_id, f"tasks of {show_count(wanted)} elements are believed to be better now"))
         return found
 

@@ -242,7 +242,7 @@ def test_a_model_that_makes_no_sense_is_ignored_with_one_line(
     found = Memory(known, {"processing": subject()}, {}, "local").recall()
     assert found is not None
     assert not found.parallelism
-    assert "the parallelism of 'processing' is ignored: a baseline of 0 elements" in capsys.readouterr().err
+    assert "the parallelism, split, of 'processing' is ignored: a baseline of 0 elements" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", [{"watch": {"slower": "x"}}, {"seen": float("inf")}, {"changes": [1e999]}])

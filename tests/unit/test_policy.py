@@ -9,9 +9,9 @@ from shaper.errors import BadInput
 from shaper.models import Beliefs
 from shaper.models.line import Line
 from shaper.policy import Adaptive, Fixed, Published, caution
-from shaper.policy.chunksize import Size, late, tail
+from shaper.policy.chunksize import Size, even_share, late, tail
 from shaper.policy.feed import Feed
-from shaper.policy.revision import InFlight
+from shaper.policy.revision import InFlight, Revision
 from shaper.types import (
     Accept,
     Backlog,
@@ -507,6 +507,64 @@ def test_the_last_round_waits_for_slots_to_fall_free() -> None:
     assert shape.in_flight == 2
 
 
+def test_the_last_round_of_one_stage_keeps_no_slot_from_others() -> None:
+    """A task that fills a worker in memory leaves cores that others can use."""
+    beliefs = learnt(slope=0.01, intercept=12_000.0)
+    for number in range(4):
+        light = dataclasses.replace(task(chunk(1000), number=100 + number), category="light")
+        beliefs = beliefs.updated(seen(light, memory_mib=100.0, wall_s=1.0 + 0.01 * number))
+    groups = [
+        GroupBacklog("heavy", "", "processing", "split", 1, 0, 1, 1),
+        GroupBacklog("light", "", "light", "split", 10**6, 0, 0, 0),
+    ]
+    whole = [
+        StageBacklog("heavy", "merging", 0, 0, True, 1, 1, None, 1),
+        StageBacklog("light", "merging", 0, 0, True, 0, 10**6, None, 0),
+    ]
+    shapes = Adaptive().shapes(beliefs, capacity(8, 16_000), Backlog(groups, whole))
+    assert [shape.stage for shape in shapes] == ["light"]
+    nothing_left = Backlog(groups[1:], whole)
+    assert [shape.stage for shape in Adaptive().shapes(beliefs, capacity(8, 16_000), nothing_left)] == ["light"]
+
+
+def test_idle_slots_share_what_is_left_where_they_are_the_more() -> None:
+    wall = Line(floor=2.0, intercept=2.0, slope=1e-3, sigma=0.05, n=50.0)
+    size = Size(100_000, 8, "", wall)
+    assert even_share(size, 80_000.0, 8, 0) == 10_000
+    assert even_share(size, 80_000.0, 5, 3) == 10_000
+    assert even_share(size, 80_000.0, 3, 5) == math.inf
+    assert even_share(size, 80_000.0, 0, 8) == math.inf
+    # Of little it is not known how much the others still have to do.
+    assert even_share(size, 800.0, 4, 4) == pytest.approx(2010)
+    assert even_share(size, 800.0, 8, 0) == 100
+
+
+def test_few_cores_probe_sizes_far_apart() -> None:
+    shapes = Adaptive().shapes(Beliefs(), capacity(2, 16_000), backlog(40_000))
+    assert [shape.elements for shape in shapes] == [39, 624]
+    # Where cost counts the baseline is alone: a part that makes the whole hardly dearer, and less of it on many cores.
+    alone = [
+        Adaptive(goal="cost").shapes(Beliefs(), capacity(cores, 64_000), backlog(40_000))[0].elements
+        for cores in (2, 8, 64)
+    ]
+    assert alone == [975, 218, 78]
+
+
+def test_what_was_too_large_at_the_end_is_not_taken_back_for_being_small() -> None:
+    """Sizes of the last tasks change with the slots that are idle: two and one in turn, for ever."""
+    revision, waiting = Revision(Adaptive().settings), dataclasses.replace(capacity(4, 16_000), waiting=1)
+
+    def taken_back(now_s: float, elements: int, wanted: int) -> bool:
+        of = task(chunk(elements), number=int(now_s))
+        revision.want("processing", "", wanted)
+        return bool(revision.revise(learnt(), waiting, {of.id: of}, now_s))
+
+    revision.want("processing", "", 4)
+    assert taken_back(1000.0, 2, 1)
+    assert not taken_back(2000.0, 1, 2)
+    assert taken_back(3000.0, 1, 4)
+
+
 def test_a_trial_is_worth_a_few_fixed_costs_and_no_more_of_a_small_stage() -> None:
     wall = {"s_per_element": 1e-3, "fixed_s": 1.0}
     known = learnt(**wall).remembered().about("processing")
@@ -516,6 +574,9 @@ def test_a_trial_is_worth_a_few_fixed_costs_and_no_more_of_a_small_stage() -> No
     small = caution.first(16_000, 16_000.0, known)
     assert 7000 < small < 9000
     assert caution.first(5000, 5000.0, known) == 5000
+    # However small the stage: nothing larger than a slot's share, or than has finished.
+    assert caution.first(16_000, 4000.0, known) == 4000
+    assert caution.first(5000, 5000.0, dataclasses.replace(known, largest_done=3000.0)) == 3000
     assert caution.first(100, 100.0, learnt(**wall).doubtful().about("processing")) == 100
 
 
@@ -525,6 +586,9 @@ def test_one_task_proves_what_the_same_code_has_shown() -> None:
     good = seen(task(chunk(16_000), number=100), memory_mib=460.0, wall_s=2.6)
     assert not beliefs.updated(good).about("processing").cautious
     assert learnt().doubtful().updated(good).about("processing").cautious
+    # A small one shows nothing of what each element takes.
+    small = seen(task(chunk(300), number=100), memory_mib=303.0, wall_s=1.03)
+    assert beliefs.updated(small).about("processing").cautious
     # One that does not fit what was shown begins a trial of what it has shown itself.
     bad = seen(task(chunk(16_000), number=100), memory_mib=4600.0, wall_s=2.6)
     assert beliefs.updated(bad).about("processing").cautious
