@@ -148,7 +148,8 @@ class Parallelism:
     def _worth(self, stages: list[_Open], beliefs: Beliefs, capacity: Capacity) -> dict[str, Plan]:
         """What each stage is worth where cost counts; those that do not fit side by side follow each other.
 
-        A stage that has begun costs while it waits for slots. So none begins before there is room for it.
+        A stage that has begun costs while it waits for slots. So none begins before there is room for it beside those
+        that are still being cut.
         """
         s_max = max(1, capacity.cores)
         plans: dict[str, Plan] = {}
