@@ -331,6 +331,8 @@ class Adaptive:
         if known is not None and known[0] is memory and known[1] is wall and known[2] == workers:
             return known[3]
         size = chunksize.best(about, capacity, given, self._pace(beliefs))
+        if size is not None and self.settings.concurrency is not None:
+            size = replace(size, slots=min(size.slots, self.settings.concurrency))
         self._sizes[key] = (memory, wall, workers, size)
         return size
 

@@ -539,6 +539,15 @@ def test_idle_slots_share_what_is_left_where_they_are_the_more() -> None:
     assert even_share(size, 800.0, 8, 0) == 100
 
 
+def test_cores_that_concurrency_forbids_are_no_slots_to_be_filled() -> None:
+    policy, beliefs, large = Adaptive(concurrency=1), learnt(s_per_element=1e-3), capacity(32, 64_000)
+    left, sizes = 100_000, []
+    while left:
+        sizes.append(min(left, policy.shapes(beliefs, large, backlog(left))[-1].elements))
+        left -= sizes[-1]
+    assert len(sizes) < 8  # each costs 1 s more, and nothing ends earlier for it
+
+
 def test_few_cores_probe_sizes_far_apart() -> None:
     shapes = Adaptive().shapes(Beliefs(), capacity(2, 16_000), backlog(40_000))
     assert [shape.elements for shape in shapes] == [39, 624]
