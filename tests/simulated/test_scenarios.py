@@ -65,9 +65,10 @@ def test_configuration_e_fails() -> None:
 @pytest.mark.parametrize("name", [name for name in SCENARIOS if not name.startswith(("fig10", "fig11"))])
 def test_lost_attempts_cost_no_element(name: str) -> None:
     case = replace(scenario(name).scaled(0.1), loss_rate=0.03)
-    found = simulate(case, Adaptive())
-    assert found.elements == sum(load.elements for load in case.workloads.values())
-    assert found.losses > 0
+    # Some have a hundred attempts, of which none may be lost.
+    found = [simulate(case, Adaptive(), seed) for seed in range(3)]
+    assert {one.elements for one in found} == {sum(load.elements for load in case.workloads.values())}
+    assert any(one.losses for one in found)
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
