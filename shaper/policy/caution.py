@@ -26,13 +26,14 @@ def first(elements: int, left: float, about: GroupBeliefs) -> int:
     """The size of tasks on trial where tasks of so many elements are best.
 
     A trial costs every slot one more fixed cost a. Where that is much of what a slot has to do, tasks on trial may be
-    as large as takes a few times a, but no larger than a slot's share or any that has finished.
+    as large as takes a few times a, but no larger than a slot's share or any that has finished; of other code they
+    are small all the same.
 
     Args:
         left: elements to be processed, for each slot.
     """
     smaller, line = max(1, elements // first_share(about)), about.wall.line
-    if line is None or line.slope <= 0 or not line.identified:
+    if line is None or line.slope <= 0 or not line.identified or about.doubted:
         return smaller
     fixed = (line.intercept + chunksize.TASK_S) / line.slope
     most = min(elements, int(_LARGE * fixed), int(about.largest_done), math.ceil(left))

@@ -586,7 +586,7 @@ def test_a_trial_is_worth_a_few_fixed_costs_and_no_more_of_a_small_stage() -> No
     # However small the stage: nothing larger than a slot's share, or than has finished.
     assert caution.first(16_000, 4000.0, known) == 4000
     assert caution.first(5000, 5000.0, dataclasses.replace(known, largest_done=3000.0)) == 3000
-    assert caution.first(100, 100.0, learnt(**wall).doubtful().about("processing")) == 100
+    assert caution.first(16_000, 16_000.0, learnt(**wall).doubtful().about("processing")) == 1000
 
 
 def test_one_task_proves_what_the_same_code_has_shown() -> None:
