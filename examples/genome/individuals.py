@@ -173,7 +173,7 @@ def _slowly(fields: Sequence[bytes], rare: tuple[int, ...], samples: int) -> lis
     calls = [call.partition(b":")[0] for call in fields[9].split(b"\t")]
     if len(calls) != samples:
         raise ValueError(f"it has {len(calls)} samples, the header {samples}")
-    known = {call: _first_allele(call, alternates) in rare for call in set(calls)}
+    known = {call: _first_allele(call, alternates) in rare for call in dict.fromkeys(calls)}
     return [known[call] for call in calls]
 
 
