@@ -27,6 +27,11 @@ _WAITING = 0.3
 _ASKED = 2.5
 # A generation of tasks that waited for less makes this share of what the source is believed to give forgotten.
 _EASE = 0.1
+# CPU time within this factor of what it was is that of the same computation.
+_AS_EVER = 2.0
+# So many tasks more on one side than on the other tell a source that gives no more from tasks that take longer alone;
+# each says something where what the two foretell for it differs by this factor.
+_TOLD, _TELLING = 4, 1.25
 _SOURCES_KEPT = 32
 _MERGED = frozenset(map(str, range(MANY)))  # merges have no sources: their number limits nothing
 # What an earlier run taught counts as so many observations; where something may have changed since, as fewer.
@@ -59,7 +64,11 @@ class GroupBeliefs:
         sources: those that attempts which finished were about, the first few.
         held_s: slot time of all attempts, those that were lost included.
         calm: slot time less CPU time, of attempts that ran beside few others.
-        recent_cpu_s, recent_x, recent_beside: means over recent attempts: CPU time, size, tasks in flight.
+        recent_cpu_s, recent_held_s, recent_x, recent_beside: means over recent attempts: CPU time, slot time, size,
+            tasks in flight.
+        source_per_s: elements that the data source gives; None where tasks are not known to wait for it.
+        untold: tasks that took far longer than another run had shown, and computed as long, may wait for each other at
+            the source, or take as long alone: so many more that speak for the first are wanted; 0 where that is clear.
         failed_sources: those of which attempts failed on their own, the first few.
         largest_done: largest size that finished.
         smallest_exhausted: smallest size that exceeded its memory.
@@ -75,9 +84,11 @@ class GroupBeliefs:
     held_s: float = 0.0
     calm: Model = field(default_factory=Model)
     recent_cpu_s: float | None = None
+    recent_held_s: float = 0.0
     recent_x: float = 0.0
     recent_beside: float = 0.0
     source_per_s: float | None = None
+    untold: int = 0
     surprises: float = 0.0
     cautious: int = 0
     recalled: bool = False
@@ -132,10 +143,21 @@ class GroupBeliefs:
         if memory is self.memory and wall is self.wall:
             return self
         # Sizes grow anew from this one: with one of the two lines gone the other says little about what is best. What
-        # tasks wait for when alone goes with their time: a wrong one would pass for a source that gives no more.
-        calm = self.calm if wall is self.wall else Model()
-        source_per_s = self.source_per_s if wall is self.wall else None
-        return GroupBeliefs(memory, wall, calm=calm, source_per_s=source_per_s, cautious=_PROOFS, sources=self.sources)
+        # tasks wait for when alone goes with their time: a wrong one would pass for a source that gives no more. But
+        # who computes as long as ever, and takes longer beside many, may well wait for them.
+        begun = GroupBeliefs(memory, wall, cautious=_PROOFS, sources=self.sources)
+        if wall is self.wall:
+            return replace(begun, calm=self.calm, source_per_s=self.source_per_s, untold=self.untold)
+        if (seen.task.beside or 0) >= _FEW and self._computes_as_ever(x, usage.cpu_s):
+            return replace(begun, calm=self.calm, source_per_s=self.source_per_s, untold=_TOLD)
+        return begun
+
+    def _computes_as_ever(self, x: float, cpu_s: float | None) -> bool:
+        """Whether the CPU time of a task is as believed, whatever part of it grows with the size."""
+        if cpu_s is None or self.recent_cpu_s is None:
+            return False
+        share = x / max(self.recent_x, 1.0)
+        return min(1.0, share) / _AS_EVER <= cpu_s / max(self.recent_cpu_s, _LEAST_S) <= max(1.0, share) * _AS_EVER
 
     def _finished(self, seen: Observation, prior: GroupBeliefs | None, x: float) -> GroupBeliefs:
         usage = seen.usage or Usage()
@@ -151,17 +173,13 @@ class GroupBeliefs:
         # Only what was cut after the first of the surprises speaks against a change.
         later = self.suspect_since_s is None or seen.submitted_s > self.suspect_since_s
         calmer = max(0.0, self.surprises - _CALMED) if later else self.surprises
-        calm, recent_cpu_s, recent_x, recent_beside = self._paced(seen, x, held_s, usage.cpu_s)
-        return replace(
-            self,
-            source_per_s=self._source_given_per_s(),
+        paced = self._paced(seen, x, held_s, usage.cpu_s)
+        about = replace(
+            paced,
+            source_per_s=paced._source_given_per_s(),
             memory=memory,
             wall=wall,
             held_s=self.held_s + _held_s(seen),
-            calm=calm,
-            recent_cpu_s=recent_cpu_s,
-            recent_x=recent_x,
-            recent_beside=recent_beside,
             done=self.done + 1,
             surprises=calmer,
             suspect_since_s=self.suspect_since_s if calmer else None,
@@ -170,6 +188,9 @@ class GroupBeliefs:
             largest_done=max(self.largest_done, x),
             most_mib=max(self.most_mib, usage.memory_mib or 0.0),
         )
+        # Tasks on trial begin all at once: these wait for each other whatever the source gives.
+        told = self.untold and not self.cautious and held_s is not None
+        return about._told(x, seen.task.beside or 0, held_s or 0.0) if told else about
 
     def _less_cautious(self, x: float) -> int:
         proven = self.recalled and not self.doubted and _TELLS * x >= self.largest_done
@@ -234,9 +255,11 @@ class GroupBeliefs:
             self.wall.remembered(worth),
             calm=self.calm.remembered(worth),
             recent_cpu_s=self.recent_cpu_s,
+            recent_held_s=self.recent_held_s,
             recent_x=self.recent_x,
             recent_beside=self.recent_beside,
             source_per_s=self.source_per_s,
+            untold=self.untold,
             cautious=_PROOFS,
             recalled=True,
             largest_done=self.largest_done,
@@ -250,29 +273,46 @@ class GroupBeliefs:
             return self.sources
         return self.sources | {span.source.id for span in work.spans[:MANY]}
 
-    def _paced(
-        self, seen: Observation, x: float, held_s: float | None, cpu_s: float | None
-    ) -> tuple[Model, float | None, float, float]:
+    def _paced(self, seen: Observation, x: float, held_s: float | None, cpu_s: float | None) -> GroupBeliefs:
         """Learn what a task waits for when few others run, and what it computes."""
         beside = seen.task.beside
         if held_s is None or cpu_s is None or beside is None:
-            return self.calm, self.recent_cpu_s, self.recent_x, self.recent_beside
+            return self
         calm = self.calm
         if beside < _FEW:
             # Several threads compute for longer than the slot is held; that is no wait of nothing, which would weigh
             # more than all others: waits vary by a factor.
             calm = calm.observed(x, max(held_s - cpu_s, _LEAST_WAIT * held_s, _LEAST_S), None)
-        if self.recent_cpu_s is None:
-            return calm, cpu_s, x, float(beside)
         # Of the first few all count alike. CPU time per element is a ratio of means: small tasks, of which a fixed part
         # is most, would spoil a mean of ratios.
-        part = max(_FADING, 1.0 / (1.0 + self.done))
-        return (
-            calm,
-            self.recent_cpu_s + part * (cpu_s - self.recent_cpu_s),
-            self.recent_x + part * (x - self.recent_x),
-            self.recent_beside + part * (beside - self.recent_beside),
+        part = 1.0 if self.recent_held_s <= 0.0 else max(_FADING, 1.0 / (1.0 + self.done))
+        recent_held_s, recent_x = _towards(self.recent_held_s, held_s, part), _towards(self.recent_x, x, part)
+        recent_beside = _towards(self.recent_beside, float(beside), part)
+        if self.done < recent_beside <= self.done + 1:
+            # All of those that began together have ended. Some waited less than any that begins in their place: a queue
+            # is as long as for the last of them.
+            recent_held_s = max(recent_held_s, held_s * min(1.0, recent_x / x))
+        return replace(
+            self,
+            calm=calm,
+            recent_cpu_s=_towards(self.recent_cpu_s or 0.0, cpu_s, part),
+            recent_held_s=recent_held_s,
+            recent_x=recent_x,
+            recent_beside=recent_beside,
         )
+
+    def _told(self, x: float, beside: int, held_s: float) -> GroupBeliefs:
+        """Weigh whether tasks take long because they wait for each other at the source, or would as long alone."""
+        alone, given, wall = self.unhindered, self.source_per_s, self.wall.line
+        if alone is None or given is None or wall is None:
+            return self
+        waiting_s, anyway_s = max(alone.median(x), (beside + 1) * x / given), wall.median(x)
+        if anyway_s < _TELLING * waiting_s:
+            return self
+        untold = self.untold + (1 if held_s > math.sqrt(waiting_s * anyway_s) else -1)
+        if untold >= 2 * _TOLD:
+            return replace(self, calm=Model(), source_per_s=None, untold=0)
+        return replace(self, untold=untold)
 
     @property
     def cpu_s_per_element(self) -> float | None:
@@ -299,16 +339,22 @@ class GroupBeliefs:
         line = self.unhindered
         if line is None or wall is None or self.recent_beside < _FEW:
             return known
-        alone_s, held_s = line.median(self.recent_x), wall.median(self.recent_x)
+        if self.done + 1 < self.recent_beside:
+            return known  # of those that began together the first to end are those that waited least
+        alone_s, held_s = line.median(self.recent_x), max(self.recent_held_s, _LEAST_S)
         given = self.recent_beside * self.recent_x / held_s
         # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
-        grown_s, grown_alone_s = held_s - wall.median(1.0), alone_s - line.median(1.0)
+        grown_s, grown_alone_s = wall.median(self.recent_x) - wall.median(1.0), alone_s - line.median(1.0)
         asked = self.recent_beside * self.recent_x / alone_s
         if known is not None and asked <= _ASKED * known:
             return max(given, known)
         if held_s >= (1.0 + _WAITING) * alone_s and grown_s >= (1.0 + _WAITING) * grown_alone_s:
             return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
         return known if known is None else max(given, known)
+
+
+def _towards(mean: float, value: float, part: float) -> float:
+    return mean + part * (value - mean)
 
 
 def _held_s(seen: Observation) -> float:

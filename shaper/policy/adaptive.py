@@ -149,6 +149,7 @@ class Adaptive:
         now_s, settings = self._feed.now_s, self.settings
         merges = (merging.shape(stage, beliefs, capacity, settings, now_s, self._stay_s) for stage in backlog.stages)
         shapes = [shape for shape in merges if shape is not None]
+        merging_only = len(shapes)
         left = {stage.stage: stage.pending_elements for stage in backlog.stages}
         of_stage = {stage.stage: stage for stage in backlog.stages}
         flying = {stage.stage: stage.in_flight_elements for stage in backlog.stages}
@@ -212,9 +213,9 @@ class Adaptive:
                 continue
             still = left[group.stage] + self._revision.flying.left(of_stage[group.stage], size.wall)
             room = max(1, round(free * size.slots))
-            even_share = chunksize.even_share(size, still, round(idle * size.slots), at_once[group.stage])
+            share_each = chunksize.even_share(size, still, round(idle * size.slots), at_once[group.stage])
             usual = chunksize.tail(size, still, math.inf, self.settings, beliefs.dispatch_s).elements
-            size = chunksize.tail(size, still, even_share, self.settings, beliefs.dispatch_s)
+            size = chunksize.tail(size, still, share_each, self.settings, beliefs.dispatch_s)
             if about.cautious:
                 smaller = max(self.settings.min_chunksize, caution.first(usual, still / size.slots, about))
                 why = f"small until some finish: {caution.reason(about)}"
@@ -253,7 +254,7 @@ class Adaptive:
             fed = chunksize.fed(about, self.settings) if plan is None else None
             if fed is not None:
                 fits = self._feed.most(more, elements, fed)
-                if fits == 0 and (shapes or any(flying.values())):
+                if fits == 0 and (len(shapes) > merging_only or any(flying.values())):
                     continue
                 if fits < more:
                     why = f"bandwidth: tasks begin as fast as {show_count(fed)} elements per second feed them"

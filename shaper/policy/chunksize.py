@@ -11,7 +11,7 @@ W(w)     time it takes to get through w seconds of work when a loss begins it an
 
 rate(n) = n min(sum over workers of k(n) / W(w(n)), 1 / d, X / n)
 
-Where the source is the limit, w(n) is the time without waiting for it.
+Where the source is the limit, w(n) is the time without waiting for it, and n at least what makes that half of w.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Size:
     elements: int
     slots: int
     reason: str
-    wall: Line | None = None  # the time of tasks, as it was taken to be
+    wall: Line | None = None  # the time of tasks
 
 
 # Where an engine does not measure memory, it is no reason to cut smaller.
@@ -96,20 +96,25 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         return None
     larger = _larger(chosen, about, memory, wall, capacity, settings, pace, ceiling)
     if larger is not None and larger >= settings.min_chunksize:
-        return Size(larger, max(1, slots(larger, memory, capacity, settings)), CURIOUS, wall)
+        return Size(larger, max(1, slots(larger, memory, capacity, settings)), CURIOUS, real)
     rate, n, why = chosen
     enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n
     if enough < 0.9 * n:
         n = enough
         fixed = wall.intercept / max(wall.median(n), 1e-9)
         why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
+    half = real.intercept / real.slope if real.slope > 0 else math.inf
+    if given is not None and real.identified and n < half:
+        # How long a task waits that asks for little is up to the source: it may serve requests, not bytes.
+        n = max(n, min(half, float(largest(about, capacity, settings, 1))))
+        why = f"fixed cost: {show_seconds(real.intercept)} of each task, as long as the source lets it wait"
     n = max(float(settings.min_chunksize), n)
     elements = max(1, int(n))
     held = max(1, slots(elements, memory, capacity, settings))
     if given is not None and elements * held / wall.median(elements) > _AHEAD * given:
         held = max(1, math.ceil(_AHEAD * given * wall.median(elements) / elements))
         why = f"bandwidth: the source gives about {show_count(given)} elements per second, for {held} tasks at once"
-    return Size(elements, held, why, wall)
+    return Size(elements, held, why, real)
 
 
 def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float, str]:
@@ -299,18 +304,18 @@ def _enough(
     return math.exp(high)
 
 
-def tail(size: Size, left: float, even_share: float, settings: Settings, dispatch_s: float) -> Size:
+def tail(size: Size, left: float, share_each: float, settings: Settings, dispatch_s: float) -> Size:
     """Shrink the size as work runs out, so that the workers end together.
 
     Factoring (Hummel et al. 1992): what is left makes `_ROUNDS` rounds over all slots. Halving the last tasks costs
-    one more fixed cost a and saves about `late` standard deviations s of a task of half the length, so shrinking ends
+    one more fixed cost a and saves `late` standard deviations s of a task of half the length, so shrinking ends
     where a + b n = a / (late s), but for a larger even share of all slots. Nor are tasks shorter than it takes to
     dispatch one to every slot. Where slots are idle, none stays so to save fixed costs.
 
     Args:
         size: the best while there is much to do.
         left: elements that are not done yet, those of tasks in flight included.
-        even_share: of `left`, for each slot that is idle or works on it.
+        share_each: of `left`, for each slot that is idle or works on it.
         settings: the user's.
         dispatch_s: what one dispatch takes.
     """
@@ -322,9 +327,10 @@ def tail(size: Size, left: float, even_share: float, settings: Settings, dispatc
     if share >= size.elements:
         return size
     least = 1.0
-    if wall is not None and wall.slope > 0 and wall.identified:
+    if wall is not None and wall.identified:
         even = max(left / size.slots, shortest(size.elements, wall))
-        least = min(shortest(size.elements, wall, late(size.slots), _LONG), even, even_share)
+        least = min(shortest(size.elements, wall, late(size.slots), _LONG), even, share_each)
+    if wall is not None and wall.identified and wall.slope > 0:
         # Fewer than one task for every slot: what is left takes d for each, and the time of the last.
         serial = min((size.slots * dispatch_s - wall.intercept) / wall.slope, math.sqrt(left * dispatch_s / wall.slope))
         least = max(least, serial)
@@ -354,7 +360,7 @@ def late(slots: int) -> float:
     return min(_LATE, max(0.0, NormalDist().inv_cdf((slots - 0.375) / (slots + 0.25))))
 
 
-def shortest(elements: float, wall: Line, late: float = _LATE, most: float = 8.0) -> float:
+def shortest(elements: float, wall: Line, deviations: float = _LATE, most: float = 8.0) -> float:
     """The size below which another fixed cost is worth more than ending more evenly, at most so many times it."""
-    worth = min(most, max(0.25, 1.0 / max(late * wall.noise(elements), 1e-9) - 1.0))
+    worth = min(most, max(0.25, 1.0 / max(deviations * wall.noise(elements), 1e-9) - 1.0))
     return worth * (wall.intercept + TASK_S) / wall.slope if wall.slope > 0 else elements

@@ -68,3 +68,42 @@ def test_nor_do_small_tasks_that_all_take_longer_whatever_their_size() -> None:
     now = slow.about("processing").source_per_s
     assert now is not None
     assert now >= 0.5 * given
+
+
+def test_the_first_of_a_crowd_to_end_say_nothing_of_the_source() -> None:
+    # One after the other, as the source serves them: 16 tasks of 1000 elements in 16 s.
+    crowd = [one(1000, 15, float(number)) for number in range(16)]
+    assert after(*crowd[:6], beliefs=PROBES).about("processing").source_per_s is None
+    given = after(*crowd, beliefs=PROBES).about("processing").source_per_s
+    assert given == pytest.approx(1000.0, rel=0.4)
+
+
+def test_what_waits_by_chance_counts_by_its_time_not_by_its_logarithm() -> None:
+    # Half the tasks find the source free, half wait 20 s: by Little's law on average 10 s.
+    waits = [
+        one(elements, 16, extra_s) for _ in range(20) for elements in (500, 2000) for extra_s in (0.0, elements / 100)
+    ]
+    given = after(*waits, beliefs=PROBES).about("processing").source_per_s
+    assert given == pytest.approx(16 * 1250 / (FIXED_S + 6.25), rel=0.3)
+
+
+def recalled(cpu_factor: float, extra_s: float) -> Beliefs:
+    """A run that recalls one beside few, after tasks beside many that take so much longer."""
+    known = after(*(one(elements, 0) for elements in (32, 128, 512, 1024) * 3)).remembered()
+    slower = [
+        seen(
+            replace(task(chunk(elements)), beside=15),
+            wall_s=FIXED_S + EACH_S * elements + extra_s * elements / 1000,
+            cpu_s=cpu_factor * FIXED_CPU_S,
+        )
+        for elements in (500, 1000) * 20
+    ]
+    return after(*slower, beliefs=known)
+
+
+def test_who_computes_as_long_as_ever_and_takes_longer_beside_many_waits_for_the_source() -> None:
+    assert recalled(1.0, 4.0).about("processing").source_per_s == pytest.approx(16 * 750 / 3.4, rel=0.3)
+
+
+def test_who_computes_longer_does_not() -> None:
+    assert recalled(10.0, 4.0).about("processing").source_per_s is None

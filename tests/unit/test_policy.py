@@ -539,6 +539,14 @@ def test_idle_slots_share_what_is_left_where_they_are_the_more() -> None:
     assert even_share(size, 800.0, 8, 0) == 100
 
 
+def test_where_size_costs_no_time_the_last_tasks_are_not_cut() -> None:
+    wall = Line(floor=2.0, intercept=2.0, slope=0.0, sigma=0.6, n=50.0)
+    size = Size(100_000, 8, "", wall)
+    settings = Adaptive().settings
+    assert tail(size, 80_000.0, math.inf, settings, 0.0) == size
+    assert tail(size, 80_000.0, 10_000.0, settings, 0.0).elements == 10_000  # slots are idle
+
+
 def test_cores_that_concurrency_forbids_are_no_slots_to_be_filled() -> None:
     policy, beliefs, large = Adaptive(concurrency=1), learnt(s_per_element=1e-3), capacity(32, 64_000)
     left, sizes = 100_000, []

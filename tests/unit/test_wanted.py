@@ -27,7 +27,7 @@ def backlog(pending: int = 1_000_000, in_flight: int = 0, results: int = 0, *, m
 def learnt(fixed_s: float = 1.0, s_per_element: float = 1e-3, *, beside: int = 0, waiting_s: float = 0.0) -> Beliefs:
     """After tasks of several sizes; the last ones beside others, waiting for their data."""
     found = Beliefs()
-    for number, elements in enumerate((1000, 2000, 4000, 8000, 16000) * 4):
+    for number, elements in enumerate((1000, 2000, 4000, 8000, 16000) * (4 + beside // 5)):
         cpu_s = fixed_s / 2 + s_per_element * elements
         late = number >= 8
         wall_s = fixed_s + s_per_element * elements + (waiting_s if late else 0.0)
