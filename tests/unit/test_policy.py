@@ -651,16 +651,22 @@ def test_tasks_that_wait_are_cut_anew_once_far_larger_ones_are_better() -> None:
     assert [cancel.task_id for cancel in found] == [waiting[-1].id, waiting[-2].id]
 
 
-def test_a_source_that_gives_no_more_is_noticed() -> None:
+def saturated() -> Beliefs:
+    """After probes, and tasks beside forty that get 10,000 elements per second together."""
     beliefs = Beliefs()
     for number, n in enumerate((1000, 4000, 16_000)):
         alone = seen(released(number, n, beside=0), memory_mib=300.0, wall_s=10 + n * 1e-3, cpu_s=n * 1e-3)
         beliefs = beliefs.updated(alone)
     assert beliefs.about("processing").source_per_s is None
     for number in range(100):
-        held_s = 16_000 * 40 / 10_000  # 10,000 elements per second for forty tasks, never idle
+        held_s = 16_000 * 40 / 10_000  # the source is never idle
         busy = released(10 + number, 16_000, beside=40)
         beliefs = beliefs.updated(seen(busy, memory_mib=300.0, wall_s=held_s, cpu_s=16.0))
+    return beliefs
+
+
+def test_a_source_that_gives_no_more_is_noticed() -> None:
+    beliefs = saturated()
     given = beliefs.about("processing").source_per_s
     assert given == pytest.approx(10_000, rel=0.1)
     many = capacity(40, 400_000)
@@ -668,6 +674,18 @@ def test_a_source_that_gives_no_more_is_noticed() -> None:
     unfed = Adaptive(without=["bandwidth"]).shapes(beliefs, many, backlog(10**9))[-1]
     assert fed.reason.startswith("bandwidth: tasks begin as fast as ")
     assert fed.in_flight < unfed.in_flight
+
+
+def test_a_source_that_is_busy_stops_no_run_that_has_nothing_else_to_do() -> None:
+    policy, many = Adaptive(), capacity(40, 400_000)
+    idle = backlog(10**9, results=8)
+    first = policy.shapes(saturated(), many, idle)[-1]
+    busy = backlog(10**9, in_flight=first.in_flight, results=8)
+    flying = [dataclasses.replace(stage, in_flight_elements=first.in_flight * first.elements) for stage in busy.stages]
+    merges = policy.shapes(saturated(), many, Backlog(busy.groups, flying))
+    assert [shape.elements for shape in merges] == [1]
+    # All have ended at once: there may be nothing to merge yet.
+    assert policy.shapes(saturated(), many, idle)[-1].elements == first.elements
 
 
 def test_tasks_start_no_faster_than_the_source_feeds_them_and_never_none() -> None:
