@@ -97,17 +97,18 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
     larger = _larger(chosen, about, memory, wall, capacity, settings, pace, ceiling)
     if larger is not None and larger >= settings.min_chunksize:
         return Size(larger, max(1, slots(larger, memory, capacity, settings)), CURIOUS, real)
-    rate, n, why = chosen
+    rate, most, why = chosen
+    n = most
     enough = _enough(n, rate, memory, wall, capacity, settings, pace) if "enough" not in settings.without else n
     if enough < 0.9 * n:
         n = enough
         fixed = wall.intercept / max(wall.median(n), 1e-9)
         why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
     half = real.intercept / real.slope if real.slope > 0 else math.inf
-    if given is not None and real.identified and n < half:
+    if given is not None and real.identified and n < min(half, most):
         # How long a task waits that asks for little is up to the source: it may serve requests, not bytes.
-        n = max(n, min(half, float(largest(about, capacity, settings, 1))))
-        why = f"fixed cost: {show_seconds(real.intercept)} of each task, as long as the source lets it wait"
+        n = min(half, most)
+        why = f"waiting: {show_seconds(real.intercept)} of each task, however little it asks the source for"
     n = max(float(settings.min_chunksize), n)
     elements = max(1, int(n))
     held = max(1, slots(elements, memory, capacity, settings))
