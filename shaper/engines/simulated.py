@@ -9,13 +9,15 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from shaper.engines.cluster import Pool, SharedSource, Worker, WorkerSpec
+from shaper.engines.patience import holds
 from shaper.errors import BadInput, Damaged, Stalled
 from shaper.types import (
     Cancel,
@@ -109,6 +111,7 @@ class Simulated:
         self._pools: dict[str, Pool] = {}
         self._kinds: dict[str, WorkerSpec] = {}
         self._queue: deque[tuple[Task, float]] = deque()
+        self._aside: list[tuple[Task, float]] = []  # what no connected worker can hold, until one joins
         self._running: dict[TaskId, _Running] = {}
         self._ended: list[Observation | ResultLost] = []
         self._kept: dict[TaskId, int] | None = {} if keeps_results else None  # by result the number of its worker
@@ -151,7 +154,7 @@ class Simulated:
                     for spec in [self._kinds[name]]
                     if pool.workers
                 ),
-                len(self._queue),
+                len(self._queue) + len(self._aside),
                 self.grace_s,
             )
         return self._capacity
@@ -166,8 +169,14 @@ class Simulated:
         self._queue.append((task, self._now_s))
         self._capacity = None
 
+    def _queued(self) -> Iterator[tuple[Task, float]]:
+        return chain(self._queue, self._aside)
+
     def _place(self) -> None:
-        """Start queued tasks that fit, in order; a few that do not fit are passed. The manager starts one at a time."""
+        """Start queued tasks that fit, in order; a few that do not fit now are passed, and all that no worker can hold.
+
+        The manager starts one at a time.
+        """
         passed: list[tuple[Task, float]] = []
         queue = self._queue
         while queue and len(passed) < _PASSED_AT_MOST:
@@ -178,7 +187,9 @@ class Simulated:
                 break
             task, submitted_s = queue.popleft()
             worker = self._worker_for(task)
-            if worker is None:
+            if worker is None and not holds(self.capacity(), task.resources):
+                self._aside.append((task, submitted_s))
+            elif worker is None:
                 passed.append((task, submitted_s))
                 if not any(pool.free_cores for pool in self._pools.values()):
                     break
@@ -327,8 +338,8 @@ class Simulated:
     def _check_stalled(self) -> None:
         if self._joins_left:
             return
-        if self._queue:
-            task = self._queue[0][0]
+        if self._aside or self._queue:
+            task = (self._aside or self._queue)[0][0]
             raise Stalled(
                 f"task {task.id} ({task.work}) asks for {task.resources.cores} cores and "
                 f"{show_mib(task.resources.memory_mib)}, which no worker has or will have"
@@ -348,6 +359,8 @@ class Simulated:
         self._workers_seen += 1
         worker = Worker(self._workers, spec, spec.cores, spec.memory_mib)
         self._pools[spec.kind].add(worker)
+        self._queue.extendleft(reversed(self._aside))
+        self._aside.clear()
         self._capacity = None
         if spec.leaves_s is not None:
             self._push(spec.leaves_s, _LEAVE, worker)
@@ -381,7 +394,7 @@ class Simulated:
             return
         self.release(gone)
         self._ended.append(ResultLost(tuple(gone)))
-        in_flight = [running.task for running in self._running.values()] + [task for task, _ in self._queue]
+        in_flight = [running.task for running in self._running.values()] + [task for task, _ in self._queued()]
         lost = frozenset(gone)
         reason = f"a result it merges left with {worker.name}"
         merges = {
@@ -399,15 +412,13 @@ class Simulated:
             self._end_early({action.task_id: action.reason for action in actions}, Outcome.CANCELLED)
 
     def _end_early(self, reasons: Mapping[TaskId, str], outcome: Outcome) -> None:
-        kept: deque[tuple[Task, float]] = deque()
-        for task, submitted_s in self._queue:
+        for task, submitted_s in self._queued():
             if task.id in reasons:
                 self._ended.append(
                     Observation(task, outcome, None, submitted_s, None, self._now_s, "", reasons[task.id])
                 )
-            else:
-                kept.append((task, submitted_s))
-        self._queue = kept
+        self._queue = deque(queued for queued in self._queue if queued[0].id not in reasons)
+        self._aside = [queued for queued in self._aside if queued[0].id not in reasons]
         self._capacity = None
         for task_id, reason in reasons.items():
             running = self._running.get(task_id)

@@ -96,6 +96,22 @@ def test_a_task_that_does_not_fit_lets_others_pass() -> None:
     assert [name for name, _, _ in times(everything(engine))] == ["1.0", "1.2", "1.1"]
 
 
+def test_tasks_that_no_worker_can_hold_are_passed_however_many_they_are_and_are_first_when_one_comes() -> None:
+    engine = Simulated([WorkerSpec(1, 4000, 1), WorkerSpec(1, 9000, 1, joins_s=15.0)], cost)
+    for number in range(40):
+        engine.submit(task(number, memory_mib=5000))
+    for number in range(40, 43):
+        engine.submit(task(number))
+    assert engine.capacity().waiting == 43
+    (first,) = engine.wait(100)
+    assert isinstance(first, Observation)
+    assert (first.task.id, first.finished_s) == ("1.40", 10)
+    engine.cancel([Cancel("1.39", "not wanted")])
+    ended = everything(engine)
+    assert [one.task.id for one in ended[:3]] == ["1.39", "1.41", "1.0"]
+    assert {one.task.id: one.started_s for one in ended}["1.0"] == 15
+
+
 def test_cancelled_tasks_are_observed_once() -> None:
     engine = Simulated([WorkerSpec(1, 4000, 1)], cost)
     engine.submit(task(0))
