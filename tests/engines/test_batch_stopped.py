@@ -184,21 +184,34 @@ def test_a_worker_that_goes_on_after_it_was_given_up(name: str, tmp_path: Path) 
 
 
 def test_a_worker_that_goes_on_before_anybody_noticed(name: str, tmp_path: Path) -> None:
-    port, run_dir = free_port(), tmp_path / "run"
+    """It is stopped between two messages: for the rest of half a message a manager waits, and others with it."""
+    port, run_dir, held, goes_on = free_port(), tmp_path / "run", tmp_path / "held", tmp_path / "goes on"
+    held.mkdir()
     with Worker(PROGRAMS[name], port, tmp_path) as worker, Worker(PROGRAMS[name], port, tmp_path):
-        noted: list[int] = []
+        own, slots = str(worker.folder), worker.cores
 
         def stop_and_go_on() -> None:
-            until(lambda: lines(run_dir) >= 4 and at_work(worker))
+            until(lambda: len(list(held.iterdir())) == slots)
             stopped = Stopped(worker)
             try:
-                noted.append(lines(run_dir))
-                until(lambda: lines(run_dir) >= noted[0] + 4)  # the other one works on
+                noted = lines(run_dir)
+                until(lambda: lines(run_dir) >= noted + 4)  # the other one works on
                 assert stopped.is_stopped
             finally:
+                goes_on.touch()
                 stopped.go_on()
 
+        def holding(chunk: Chunk) -> tuple[int, int]:
+            """The first tasks of the one have nothing to say until it goes on; the other begins after them."""
+            is_held = os.environ["SHAPER_SANDBOX"].startswith(own)
+            if is_held and not goes_on.exists():
+                (held / f"{chunk.spans[0].source.id}-{chunk.spans[0].start}").touch()
+            while not goes_on.exists() and (is_held or len(list(held.iterdir())) < slots):
+                time.sleep(0.05)
+            return process(chunk)
+
         with in_background(stop_and_go_on):
-            result = run(name, port, "fixed", run_dir, 60.0, on_both(tmp_path / "begun"))
+            result = run(name, port, "fixed", run_dir, 60.0, holding)
     assert result.value == WHOLE
     assert result.report.losses == 0
+    assert len({row["worker"] for row in result.report.timeline if row["outcome"] == "done"}) == 2
