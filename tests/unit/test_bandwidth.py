@@ -107,3 +107,35 @@ def test_who_computes_as_long_as_ever_and_takes_longer_beside_many_waits_for_the
 
 def test_who_computes_longer_does_not() -> None:
     assert recalled(10.0, 4.0).about("processing").source_per_s is None
+
+
+@pytest.mark.parametrize(("extra_s", "is_kept"), [(20.0, False), (0.0, True)])
+def test_a_source_is_forgotten_where_waiting_for_it_does_not_explain_how_long_tasks_take(
+    extra_s: float, is_kept: bool
+) -> None:
+    known = after(*many({500: 0.5, 2000: 2.0}), beliefs=PROBES).remembered()
+    given = known.about("processing").source_per_s
+    assert given is not None
+    # Beside as many as before: as long as the source makes them wait, or all of them for a time that is not its.
+    waits = {elements: 16 * elements / given + extra_s for elements in (500, 2000)}
+    now = after(*many(waits, beside=15), beliefs=known).about("processing").source_per_s
+    assert now == (pytest.approx(given, rel=0.3) if is_kept else None)
+
+
+def test_a_few_that_take_long_do_not_make_it_forgotten() -> None:
+    known = after(*many({500: 0.5, 2000: 2.0}), beliefs=PROBES).remembered()
+    given = known.about("processing").source_per_s
+    assert given is not None
+    first = after(*[one(2000, 15, 20.0)] * 5, beliefs=known)
+    assert first.about("processing").untold > 0
+    waits = {elements: 1.1 * 16 * elements / given for elements in (500, 2000)}  # nothing that tells
+    now = after(*many(waits, beside=15), beliefs=first).about("processing")
+    assert now.untold < first.about("processing").untold
+    assert now.source_per_s == pytest.approx(given, rel=0.3)
+
+
+def test_who_takes_longer_alone_waits_for_nobody() -> None:
+    known = after(*(one(elements, 0) for elements in (32, 128, 512, 1024) * 3)).remembered()
+    alone = after(*(one(elements, 0, 20.0) for elements in (500, 1000) * 3), beliefs=known).about("processing")
+    assert alone.unhindered is not None
+    assert alone.unhindered.median(1000) == pytest.approx(FIXED_S + EACH_S * 1000 + 20.0, rel=0.1)
