@@ -329,6 +329,19 @@ class GroupBeliefs:
         slope = calm.slope + cpu_s
         return Line(calm.floor, calm.intercept, slope, noise.sigma, calm.n, growing=noise.growing)
 
+    @property
+    def given_now_per_s(self) -> float:
+        """What recent tasks got by Little's law, whether or not the source could give more."""
+        return self.recent_beside * self.recent_x / max(self.recent_held_s, _LEAST_S)
+
+    @property
+    def waited_s(self) -> float:
+        """What recent tasks took beyond what grows with the size when they are alone; 0 where they hardly waited."""
+        alone = self.unhindered
+        if alone is None or self.recent_held_s < (1.0 + _WAITING) * alone.median(self.recent_x):
+            return 0.0
+        return self.recent_held_s - alone.slope * self.recent_x
+
     def _source_given_per_s(self) -> float | None:
         """What the source is known to give, after what the recent tasks show.
 
@@ -342,7 +355,7 @@ class GroupBeliefs:
         if self.done + 1 < self.recent_beside:
             return known  # of those that began together the first to end are those that waited least
         alone_s, held_s = line.median(self.recent_x), max(self.recent_held_s, _LEAST_S)
-        given = self.recent_beside * self.recent_x / held_s
+        given = self.given_now_per_s
         # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
         grown_s, grown_alone_s = wall.median(self.recent_x) - wall.median(1.0), alone_s - line.median(1.0)
         asked = self.recent_beside * self.recent_x / alone_s

@@ -11,7 +11,8 @@ W(w)     time it takes to get through w seconds of work when a loss begins it an
 
 rate(n) = n min(sum over workers of k(n) / W(w(n)), 1 / d, X / n)
 
-Where the source is the limit, w(n) is the time without waiting for it, and n at least what makes that half of w.
+Where the source is the limit, w(n) is the time without waiting for it, and n so large that at most half of the observed
+time is the same for every size.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ TASK_S = 0.01
 _ABOVE_ONE = 1.25
 # Tasks that could take so much more than the data source gives are held, to keep it busy.
 _AHEAD = 2.0
+# A source that gives less than this share of what it is known to give is idle in part.
+_BUSY = 0.9
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 2.7
 # Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
@@ -104,18 +107,31 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         n = enough
         fixed = wall.intercept / max(wall.median(n), 1e-9)
         why = f"fixed cost: {show_seconds(wall.intercept)} of each task, {fixed:.0%} at this size"
-    half = real.intercept / real.slope if real.slope > 0 else math.inf
-    if given is not None and real.identified and n < min(half, most):
-        # How long a task waits that asks for little is up to the source: it may serve requests, not bytes.
-        n = min(half, most)
-        why = f"waiting: {show_seconds(real.intercept)} of each task, however little it asks the source for"
+    if given is not None and n < (worth := min(_worth_its_wait(about, wall, real), most)):
+        n, why = worth, "waiting: as long for the source, however little a task asks it for"
     n = max(float(settings.min_chunksize), n)
     elements = max(1, int(n))
     held = max(1, slots(elements, memory, capacity, settings))
     if given is not None and elements * held / wall.median(elements) > _AHEAD * given:
-        held = max(1, math.ceil(_AHEAD * given * wall.median(elements) / elements))
+        fitting, held = held, math.ceil(_AHEAD * given * wall.median(elements) / elements)
+        if about.given_now_per_s < _BUSY * given:
+            # It is idle in part: by Little's law so many keep it busy as long as they take now.
+            held = max(held, math.ceil(given * about.recent_held_s / elements))
+        held = max(1, min(held, fitting))
         why = f"bandwidth: the source gives about {show_count(given)} elements per second, for {held} tasks at once"
     return Size(elements, held, why, real)
+
+
+def _worth_its_wait(about: GroupBeliefs, alone: Line, real: Line) -> float:
+    """The size at which half of the time is the same for every size, what tasks wait for the source included.
+
+    How long a task waits that asks for little is up to the source: it may serve requests, not bytes. The observed line
+    shows it where sizes differ enough; before, what recent tasks took beyond what grows when they are alone.
+    """
+    half = 0.0
+    if real.identified:
+        half = real.intercept / real.slope if real.slope > 0 else math.inf
+    return max(half, about.waited_s / alone.slope) if alone.slope > 0 else half
 
 
 def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float, str]:

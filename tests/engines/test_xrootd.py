@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -144,6 +145,8 @@ def test_a_server_that_is_stopped_and_goes_on(server: Server, engine: str, tmp_p
 # Reading takes most of the time, even alone: how busy this machine is matters little.
 SLOTS, WIDE_EVENTS, LESSONS = 16, 24_000, 5
 EVENT_BYTES, COMPUTE_S = 400, 1.5e-4
+# Within a run, or from a few runs: that more at once do not help.
+NOTICED = re.compile(rf"bandwidth: |parallelism: [1-{SLOTS // 2}] at once")
 
 
 @pytest.fixture
@@ -170,11 +173,11 @@ def wide(chunk: Chunk) -> tuple[int, int]:
 
 
 def side_by_side(result: shaper.Result, since_s: float = 0.0) -> float:
-    """How many tasks held a slot together, on average from a time on."""
+    """How many tasks held a slot together, from a time on: so many or more for half of it."""
     rows = [row for row in result.report.timeline if row["work"] == "process" and row["started_s"] is not None]
     begin_s, end_s = max(since_s, min(row["started_s"] for row in rows)), max(row["finished_s"] for row in rows)
-    held_s = sum(max(0.0, row["finished_s"] - max(row["started_s"], begin_s)) for row in rows)
-    return float(held_s / (end_s - begin_s))
+    instants_s = np.linspace(begin_s, end_s, 200)
+    return float(np.median([sum(row["started_s"] <= at_s < row["finished_s"] for row in rows) for at_s in instants_s]))
 
 
 @pytest.mark.parametrize("engine", ["workqueue", "taskvine"], indirect=True)
@@ -203,10 +206,10 @@ def test_no_more_tasks_wait_side_by_side_than_the_source_can_feed(
         for number in range(LESSONS):
             paced = run(f"paced-{number}", Adaptive(), WIDE_EVENTS, paced)
             shapes = records.read(tmp_path / f"paced-{number}").shapes
-            known = [float(row["at_s"]) for row in shapes if row["reason"].startswith("bandwidth: ")]
+            known = [float(row["at_s"]) for row in shapes if NOTICED.match(row["reason"])]
             if known and known[0] < paced.report.makespan_s / 2:
                 since_s = known[0]
                 break
         forced = run("forced", Fixed(1000, Resources(1, 1500)), WIDE_EVENTS)
     assert since_s is not None, f"not noticed in {LESSONS} runs"
-    assert side_by_side(paced, since_s) <= 0.5 * side_by_side(forced)
+    assert side_by_side(paced, since_s) <= SLOTS / 2 < side_by_side(forced)

@@ -7,9 +7,10 @@ import pytest
 
 from shaper.errors import BadInput
 from shaper.models import Beliefs
+from shaper.models.group import GroupBeliefs
 from shaper.models.line import Line
-from shaper.policy import Adaptive, Fixed, Published, caution
-from shaper.policy.chunksize import Size, even_share, late, tail
+from shaper.policy import Adaptive, Fixed, Published, caution, chunksize
+from shaper.policy.chunksize import Pace, Size, even_share, late, tail
 from shaper.policy.feed import Feed
 from shaper.policy.revision import InFlight, Revision
 from shaper.types import (
@@ -674,6 +675,33 @@ def test_a_source_that_gives_no_more_is_noticed() -> None:
     unfed = Adaptive(without=["bandwidth"]).shapes(beliefs, many, backlog(10**9))[-1]
     assert fed.reason.startswith("bandwidth: tasks begin as fast as ")
     assert fed.in_flight < unfed.in_flight
+
+
+def beside_four(held_s: float) -> GroupBeliefs:
+    """Of a source that gives 2,500 elements per second, after tasks of 150 elements, four at once."""
+    beliefs = Beliefs()
+    for number, n in enumerate((100, 400, 1600) * 2):
+        one = seen(released(number, n, beside=0), memory_mib=300.0, wall_s=0.1 + n * 1e-4, cpu_s=n * 1e-5)
+        beliefs = beliefs.updated(one)
+    about = beliefs.about("processing")
+    return dataclasses.replace(about, source_per_s=2500.0, recent_held_s=held_s, recent_x=150.0, recent_beside=4.0)
+
+
+def test_tasks_that_wait_for_the_source_however_little_they_ask_for_ask_for_more() -> None:
+    settings, workers = Adaptive().settings, capacity(16, 64_000)
+    waits, alone = (chunksize.best(beside_four(held_s), workers, settings, Pace()) for held_s in (1.0, 0.12))
+    assert waits is not None
+    assert alone is not None
+    assert waits.elements > 4 * alone.elements
+    assert waits.slots < alone.slots
+
+
+def test_as_many_ask_a_source_as_keep_it_busy_by_what_they_take_now() -> None:
+    settings, workers = Adaptive(target_wall=0.12).settings, capacity(16, 64_000)
+    waits, alone = (chunksize.best(beside_four(held_s), workers, settings, Pace()) for held_s in (1.0, 0.12))
+    assert waits is not None
+    assert alone is not None
+    assert waits.slots == min(16, math.ceil(2500 * 1.0 / waits.elements)) > alone.slots
 
 
 def test_a_source_that_is_busy_stops_no_run_that_has_nothing_else_to_do() -> None:
