@@ -335,12 +335,10 @@ class GroupBeliefs:
         return self.recent_beside * self.recent_x / max(self.recent_held_s, _LEAST_S)
 
     @property
-    def waited_s(self) -> float:
-        """What recent tasks took beyond what grows with the size when they are alone; 0 where they hardly waited."""
+    def waits(self) -> bool:
+        """Whether recent tasks took much longer than they would alone."""
         alone = self.unhindered
-        if alone is None or self.recent_held_s < (1.0 + _WAITING) * alone.median(self.recent_x):
-            return 0.0
-        return self.recent_held_s - alone.slope * self.recent_x
+        return alone is not None and self.recent_held_s >= (1.0 + _WAITING) * alone.median(self.recent_x)
 
     def _source_given_per_s(self) -> float | None:
         """What the source is known to give, after what the recent tasks show.
@@ -354,14 +352,14 @@ class GroupBeliefs:
             return known
         if self.done + 1 < self.recent_beside:
             return known  # of those that began together the first to end are those that waited least
-        alone_s, held_s = line.median(self.recent_x), max(self.recent_held_s, _LEAST_S)
+        alone_s = line.median(self.recent_x)
         given = self.given_now_per_s
         # Who waits for data waits longer for more: what every task takes longer, whatever its size, is something else.
         grown_s, grown_alone_s = wall.median(self.recent_x) - wall.median(1.0), alone_s - line.median(1.0)
         asked = self.recent_beside * self.recent_x / alone_s
         if known is not None and asked <= _ASKED * known:
             return max(given, known)
-        if held_s >= (1.0 + _WAITING) * alone_s and grown_s >= (1.0 + _WAITING) * grown_alone_s:
+        if self.waits and grown_s >= (1.0 + _WAITING) * grown_alone_s:
             return max(given, (known or 0.0) * (1.0 - _EASE / self.recent_beside))
         return known if known is None else max(given, known)
 

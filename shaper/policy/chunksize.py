@@ -39,6 +39,8 @@ _ABOVE_ONE = 1.25
 _AHEAD = 2.0
 # A source that gives less than this share of what it is known to give is idle in part.
 _BUSY = 0.9
+# So many standard errors below its estimate a slope surely is not.
+_SURE = 2.0
 # The last tasks are cut so that what is left makes this many rounds.
 _ROUNDS = 2.7
 # Where so many have finished and a size without the doubts promised so much more, one that many times larger is tried.
@@ -116,7 +118,7 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
         fitting, held = held, math.ceil(_AHEAD * given * wall.median(elements) / elements)
         if about.given_now_per_s < _BUSY * given:
             # It is idle in part: by Little's law so many keep it busy as long as they take now.
-            held = max(held, math.ceil(given * about.recent_held_s / elements))
+            held = max(held, math.ceil(given * max(about.recent_held_s, real.median(elements)) / elements))
         held = max(1, min(held, fitting))
         why = f"bandwidth: the source gives about {show_count(given)} elements per second, for {held} tasks at once"
     return Size(elements, held, why, real)
@@ -125,13 +127,17 @@ def best(about: GroupBeliefs, capacity: Capacity, settings: Settings, pace: Pace
 def _worth_its_wait(about: GroupBeliefs, alone: Line, real: Line) -> float:
     """The size at which half of the time is the same for every size, what tasks wait for the source included.
 
-    How long a task waits that asks for little is up to the source: it may serve requests, not bytes. The observed line
-    shows it where sizes differ enough; before, what recent tasks took beyond what grows when they are alone.
+    How long a task waits that asks for little is up to the source: it may serve requests, not bytes. Where the observed
+    line leaves open how much of the wait grows with the size, larger tasks than the recent ones show it.
     """
     half = 0.0
     if real.identified:
         half = real.intercept / real.slope if real.slope > 0 else math.inf
-    return max(half, about.waited_s / alone.slope) if alone.slope > 0 else half
+    if alone.slope <= 0 or not about.waits:
+        return half
+    surely = real.slope - _SURE * math.sqrt(max(0.0, real.covariance[2])) if real.identified else 0.0
+    open_half = about.recent_held_s / max(alone.slope, surely) - about.recent_x
+    return max(half, min(_STEP * about.recent_x, open_half))
 
 
 def _ceiling(about: GroupBeliefs, wall: Line, settings: Settings) -> tuple[float, str]:

@@ -9,6 +9,7 @@ from shaper.errors import BadInput
 from shaper.models import Beliefs
 from shaper.models.group import GroupBeliefs
 from shaper.models.line import Line
+from shaper.models.resource import Model
 from shaper.policy import Adaptive, Fixed, Published, caution, chunksize
 from shaper.policy.chunksize import Pace, Size, even_share, late, tail
 from shaper.policy.feed import Feed
@@ -684,7 +685,12 @@ def beside_four(held_s: float) -> GroupBeliefs:
         one = seen(released(number, n, beside=0), memory_mib=300.0, wall_s=0.1 + n * 1e-4, cpu_s=n * 1e-5)
         beliefs = beliefs.updated(one)
     about = beliefs.about("processing")
-    return dataclasses.replace(about, source_per_s=2500.0, recent_held_s=held_s, recent_x=150.0, recent_beside=4.0)
+    wall = Model()
+    for n, wall_s in ((80, 0.2), (80, 1.0), (150, 0.3), (150, 1.0), (220, 0.9), (220, 1.2)):
+        wall = wall.observed(n, wall_s, None)
+    return dataclasses.replace(
+        about, wall=wall, source_per_s=2500.0, recent_held_s=held_s, recent_x=150.0, recent_beside=4.0
+    )
 
 
 def test_tasks_that_wait_for_the_source_however_little_they_ask_for_ask_for_more() -> None:
@@ -692,16 +698,17 @@ def test_tasks_that_wait_for_the_source_however_little_they_ask_for_ask_for_more
     waits, alone = (chunksize.best(beside_four(held_s), workers, settings, Pace()) for held_s in (1.0, 0.12))
     assert waits is not None
     assert alone is not None
-    assert waits.elements > 4 * alone.elements
-    assert waits.slots < alone.slots
+    assert waits.elements == 4 * 150
+    assert waits.elements > 2 * alone.elements
 
 
 def test_as_many_ask_a_source_as_keep_it_busy_by_what_they_take_now() -> None:
-    settings, workers = Adaptive(target_wall=0.12).settings, capacity(16, 64_000)
+    settings, workers = Adaptive(min_chunksize=600).settings, capacity(16, 64_000)
     waits, alone = (chunksize.best(beside_four(held_s), workers, settings, Pace()) for held_s in (1.0, 0.12))
     assert waits is not None
     assert alone is not None
-    assert waits.slots == min(16, math.ceil(2500 * 1.0 / waits.elements)) > alone.slots
+    assert waits.elements == alone.elements == 600
+    assert alone.slots * 600 < 2500 * 1.0 <= waits.slots * 600
 
 
 def test_a_source_that_is_busy_stops_no_run_that_has_nothing_else_to_do() -> None:
