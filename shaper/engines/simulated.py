@@ -178,7 +178,7 @@ class Simulated:
         The manager starts one at a time.
         """
         passed: list[tuple[Task, float]] = []
-        queue = self._queue
+        queue, there = self._queue, self.capacity()  # kept as of now: what is taken out below still waits
         while queue and len(passed) < _PASSED_AT_MOST:
             if self._dispatcher_free_s > self._now_s:
                 if not self._woken:
@@ -187,7 +187,7 @@ class Simulated:
                 break
             task, submitted_s = queue.popleft()
             worker = self._worker_for(task)
-            if worker is None and not holds(self.capacity(), task.resources):
+            if worker is None and not holds(there, task.resources):
                 self._aside.append((task, submitted_s))
             elif worker is None:
                 passed.append((task, submitted_s))

@@ -106,6 +106,7 @@ def test_tasks_that_no_worker_can_hold_are_passed_however_many_they_are_and_are_
     (first,) = engine.wait(100)
     assert isinstance(first, Observation)
     assert (first.task.id, first.finished_s) == ("1.40", 10)
+    assert engine.capacity().waiting == 41
     engine.cancel([Cancel("1.39", "not wanted")])
     ended = everything(engine)
     assert [one.task.id for one in ended[:3]] == ["1.39", "1.41", "1.0"]
